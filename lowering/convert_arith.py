@@ -1,0 +1,173 @@
+"""Elementwise operations: arith, math, Triton's own arithmetic, and libdevice calls.
+
+    %3 = arith.addf %1, %2 : tensor<8xf32>       Node(map, "arith.addf", (%1, %2))
+    %4 = tt.extern_elementwise %3 {symbol = "rvv.erf"}   Node(map, "func.call", callee @rvv.erf.f32)
+
+`SAME` operations keep their name: what MLIR means by them on scalars is what Triton means on each
+element. Declines: dense constants whose elements differ, pointer selects between two bases, inline
+assembly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch_rvv.errors import Declined
+from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule, type_of
+from torch_rvv.lowering.mlir import ir
+from torch_rvv.lowering.nodes import Node, is_pointer, pointee
+from torch_rvv.lowering.ttir import source_line
+from torch_rvv.lowering.vecmath import FUNCTIONS
+
+_ARITH = """addf addi andi ceildivsi ceildivui cmpf cmpi divf divsi divui extf extsi extui floordivsi fptosi fptoui
+ maximumf maxnumf maxsi maxui minimumf minnumf minsi minui mulf muli negf ori remf remsi remui shli shrsi
+ shrui sitofp subf subi truncf trunci uitofp xori bitcast index_cast index_castui"""
+_MATH = """absf absi acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh ctlz ctpop cttz erf erfc exp
+ exp2 expm1 floor fma fpowi log log10 log1p log2 powf round roundeven rsqrt sin sinh sqrt tan tanh trunc"""
+SAME = [f"arith.{op}" for op in _ARITH.split()] + [f"math.{op}" for op in _MATH.split()]
+
+
+def _same(graph: Graph, op: Any) -> Sequence[Node] | None:
+    args = graph.operands(op)
+    check_elements(op, *args)
+    shape, elem = type_of(op.results[0])
+    return [graph.map(op.name, args, elem, attributes(op))]
+
+
+for _name in SAME:
+    rule(_name)(_same)
+
+
+@rule("arith.constant")
+def constant(graph: Graph, op: Any) -> Sequence[Node] | None:
+    shape, elem = type_of(op.results[0])
+    value = op.attributes["value"]
+    if shape is None:
+        return [graph.constant(str(value).split(" : ")[0], elem)]
+    dense = ir.DenseElementsAttr(value)
+    if not dense.is_splat:
+        raise Declined("a constant tensor whose elements differ", where=source_line(op))
+    return [graph.splat(graph.constant(str(dense.get_splat_value()).split(" : ")[0], elem), shape)]
+
+
+@rule("arith.select")
+def select(graph: Graph, op: Any) -> Sequence[Node] | None:
+    condition, yes, no = graph.operands(op)
+    if yes.shape is not None and condition.shape is None:
+        condition = graph.splat(condition, yes.shape)
+    if yes.kind == "pointer":
+        if yes.args[0] is not no.args[0]:
+            return None
+        offsets = _common_width(graph, yes.args[1], no.args[1])
+        chosen = graph.map("arith.select", [condition, *offsets], offsets[0].elem)
+        return [Node("pointer", yes.shape, yes.elem, (yes.args[0], chosen))]
+    return [graph.map("arith.select", [condition, yes, no], yes.elem)]
+
+
+def _common_width(graph: Graph, a: Node, b: Node) -> tuple[Node, Node]:
+    """Two integer values, the narrower sign-extended."""
+    if a.elem == b.elem:
+        return a, b
+    width_a, width_b = int(a.elem[1:]), int(b.elem[1:])
+    if width_a < width_b:
+        return graph.map("arith.extsi", [a], b.elem), b
+    return a, graph.map("arith.extsi", [b], a.elem)
+
+
+def add_offsets(graph: Graph, a: Node, b: Node) -> Node:
+    """The sum of two offsets of a pointer, in the wider type."""
+    return graph.map("arith.addi", _common_width(graph, a, b), max((a.elem, b.elem), key=lambda e: int(e[1:])))
+
+
+@rule("tt.precise_sqrt")
+def precise_sqrt(graph: Graph, op: Any) -> Sequence[Node] | None:
+    args = graph.operands(op)
+    return [graph.map("math.sqrt", args, args[0].elem)]
+
+
+@rule("tt.precise_divf")
+def precise_divf(graph: Graph, op: Any) -> Sequence[Node] | None:
+    args = graph.operands(op)
+    return [graph.map("arith.divf", args, args[0].elem)]
+
+
+@rule("tt.mulhiui")
+def mulhiui(graph: Graph, op: Any) -> Sequence[Node] | None:
+    args = graph.operands(op)
+    return [graph.map("arith.mului_extended", args, args[0].elem, result=1, results=2)]
+
+
+@rule("arith.mului_extended", "arith.mulsi_extended")
+def mul_extended(graph: Graph, op: Any) -> Sequence[Node] | None:
+    args = graph.operands(op)
+    return [graph.map(op.name, args, args[0].elem, result=i, results=2) for i in (0, 1)]
+
+
+@rule("tt.clampf")
+def clampf(graph: Graph, op: Any) -> Sequence[Node] | None:
+    x, low, high = graph.operands(op)
+    propagate = "propagateNan" in op.attributes and op.attributes["propagateNan"].value == "all"
+    maximum, minimum = ("arith.maximumf", "arith.minimumf") if propagate else ("arith.maxnumf", "arith.minnumf")
+    return [graph.map(minimum, [graph.map(maximum, [x, low], x.elem), high], x.elem)]
+
+
+@rule("tt.fp_to_fp")
+def fp_to_fp(graph: Graph, op: Any) -> Sequence[Node] | None:
+    (x,) = graph.operands(op)
+    _, elem = type_of(op.results[0])
+    check_elements(op, x)
+    widths = {"f8E5M2": 8, "f8E4M3FN": 8, "f16": 16, "bf16": 16, "f32": 32, "f64": 64}
+    if x.elem not in widths or elem not in widths or widths[x.elem] == widths[elem]:
+        return None
+    if "rounding" in op.attributes and op.attributes["rounding"].value not in ("rtne",):
+        return None
+    return [graph.map("arith.extf" if widths[x.elem] < widths[elem] else "arith.truncf", [x], elem)]
+
+
+@rule("tt.bitcast")
+def bitcast(graph: Graph, op: Any) -> Sequence[Node] | None:
+    (x,) = graph.operands(op)
+    shape, elem = type_of(op.results[0])
+    if not is_pointer(elem):
+        return [graph.map("arith.bitcast", [x], elem)]
+    if shape is None:
+        cast = graph.scalar_op("torch_rvv.same", [x], elem)
+        cast.attr = x.attr
+        return [cast]
+    if x.kind != "pointer" or _size(pointee(x.elem)) != _size(pointee(elem)):
+        return None
+    return [Node("pointer", shape, elem, x.args)]
+
+
+def _size(elem: str) -> int:
+    return {"i1": 8, "i8": 8, "i16": 16, "f16": 16, "bf16": 16, "i32": 32, "f32": 32, "i64": 64, "f64": 64}.get(elem, 0)
+
+
+# Names of libdevice that one operation of MLIR computes; the others are vecmath's.
+_LIBDEVICE = {
+    "abs": "math.absf", "fabs": "math.absf", "ceil": "math.ceil", "floor": "math.floor", "trunc": "math.trunc",
+    "sqrt": "math.sqrt", "fma": "math.fma", "copysign": "math.copysign", "round": "math.round",
+    "rint": "math.roundeven", "nearbyint": "math.roundeven", "fmax": "arith.maxnumf", "fmin": "arith.minnumf",
+    "llabs": "math.absi", "popc": "math.ctpop", "clz": "math.ctlz", "div_rn": "arith.divf", "sqrt_rn": "math.sqrt",
+}  # fmt: skip
+
+
+@rule("tt.extern_elementwise")
+def extern_elementwise(graph: Graph, op: Any) -> Sequence[Node] | None:
+    args = graph.operands(op)
+    _, elem = type_of(op.results[0])
+    symbol = op.attributes["symbol"].value
+    name = symbol.removeprefix("rvv.")
+    if name in _LIBDEVICE and all(a.elem == elem for a in args):
+        return [graph.map(_LIBDEVICE[name], args, elem)]
+    if not symbol.startswith("rvv.") or name not in FUNCTIONS or args[0].elem not in ("f32", "f64"):
+        raise Declined(f"no lowering for the function {symbol} on {args[0].elem}", where=source_line(op))
+    return [call(graph, name, args, elem)]
+
+
+def call(graph: Graph, name: str, args: Sequence[Node], elem: str) -> Node:
+    """A call of one of vecmath's functions."""
+    symbol = f"rvv.{name}.{args[0].elem}"
+    graph.functions[symbol] = f"func.func private @{symbol}({', '.join(a.elem for a in args)}) -> {elem}"
+    return graph.map("func.call", args, elem, f"callee = @{symbol}")

@@ -1,0 +1,74 @@
+"""Assertions: a scalar that says whether all elements pass, and a check that leaves the kernel.
+
+    tt.assert %ok | ~%mask, "index out of bounds"   →   Reduce(ori, not %ok, domain = %mask); Check
+
+The check stands before whatever the assertion guards, so a bad index is never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch_rvv.lowering.convert_memory import read_scalar, truth
+from torch_rvv.lowering.graph import Graph, rule
+from torch_rvv.lowering.nodes import Check, Combine, Node, Reduce
+from torch_rvv.lowering.ttir import source_line
+
+ALL_AXES = -1
+
+
+def _negated(node: Node) -> Node | None:
+    """m, if node is "not m"."""
+    if node.kind == "splat":
+        return None
+    if node.kind == "broadcast":
+        inner = _negated(node.args[0])
+        return None if inner is None else Node("broadcast", node.shape, "i1", (inner,))
+    if node.kind == "map" and node.op == "arith.xori":
+        for mask, one in (node.args, reversed(node.args)):
+            if one.kind == "splat" and one.args[0].attr == "true":
+                return mask
+    return None
+
+
+def _split(condition: Node) -> tuple[Node, Node | None]:
+    """(what must hold, where), of "what | ~where"."""
+    if condition.kind == "map" and condition.op == "arith.ori":
+        for what, rest in (condition.args, tuple(reversed(condition.args))):
+            where = _negated(rest)
+            if where is not None:
+                return what, where
+    return condition, None
+
+
+@rule("tt.assert")
+def assertion(graph: Graph, op: Any) -> Sequence[Node] | None:
+    (condition,) = graph.operands(op)
+    where = source_line(op)
+    graph.asserts.append(op.attributes["message"].value + (f"\n  at {where}" if where else ""))
+    code = len(graph.asserts)
+    if condition.kind == "splat" or condition.shape is None:
+        scalar = condition.args[0] if condition.kind == "splat" else condition
+        graph.append(Check(where, condition=scalar, code=code))
+        return []
+    what, mask = _split(condition)
+    assert condition.shape is not None
+    one = graph.splat(graph.constant("true", "i1"), condition.shape)
+    bad = graph.map("arith.extui", [graph.map("arith.xori", [what, one], "i1")], "i8")
+    buffer = graph.buffer((1,), "i8")
+    graph.append(
+        Reduce(
+            where,
+            shape=condition.shape,
+            domain=mask,
+            axis=ALL_AXES,
+            values=[bad],
+            buffers=[buffer],
+            combine=Combine("ori", identity="0"),
+        )
+    )
+    failed = read_scalar(graph, truth(graph, buffer))
+    passed = graph.map("arith.xori", [failed, graph.constant("true", "i1")], "i1")
+    graph.append(Check(where, condition=passed, code=code))
+    return []

@@ -1,0 +1,251 @@
+"""Vector-level MLIR → LLVM IR → riscv64 object → .so, all in this process but for the linker.
+
+    func.func @k(...) -> i32 {                        define i32 @k(...) {
+      func.call @torch_rvv.check(%ok, %code)     →      br i1 %ok, label %next, label %fail
+      ...                                               ...
+    }                                                 }
+
+Contract of the input: dialects arith, math, vector, scf, cf, func and llvm only; pointers are
+!llvm.ptr. `torch_rvv.check` returns its code from the function when its condition is false.
+MLIR's LLVM is newer than llvmlite's: `to_llvm_ir` rewrites what the older reader does not know.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from subprocess import run
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from torch_rvv.errors import InstallError, LoweringError
+from torch_rvv.lowering.mlir import context, ir, llvm_dialect, run_passes
+from torch_rvv.target import Target
+
+TRIPLE = "riscv64-unknown-linux-gnu"
+CHECK = "torch_rvv.check"
+
+TO_CONTROL_FLOW = "builtin.module(canonicalize,cse,loop-invariant-code-motion,convert-scf-to-cf)"
+TO_LLVM = (
+    "builtin.module(convert-vector-to-llvm,convert-math-to-llvm,convert-func-to-llvm,"
+    "convert-arith-to-llvm,convert-index-to-llvm,convert-cf-to-llvm,convert-ub-to-llvm,"
+    "reconcile-unrealized-casts,canonicalize,cse)"
+)
+# The plain twin: linalg becomes scalar loops by upstream passes alone.
+LINALG_TO_LOOPS = (
+    "builtin.module(convert-linalg-to-loops,canonicalize,cse,expand-strided-metadata,lower-affine,"
+    "convert-scf-to-cf,finalize-memref-to-llvm)"
+)
+
+
+def to_llvm_ir(text: str) -> str:
+    """LLVM IR text (as llvmlite reads it) of a vector-level module.
+
+    Raises LoweringError when an op is left that is not in the LLVM dialect.
+    """
+    with context(), ir.Location.unknown():
+        module = ir.Module.parse(text)
+        run_passes(module, TO_CONTROL_FLOW)
+        _checks_to_branches(module)
+        run_passes(module, TO_LLVM)
+        _only_llvm(module)
+        return _for_llvmlite(llvm_dialect.translate_module_to_llvmir(module.operation))
+
+
+def _checks_to_branches(module: Any) -> None:
+    """Replace each call of CHECK by a branch to a block that returns its code."""
+    for function in module.body.operations:
+        if function.operation.name != "func.func" or not function.regions[0].blocks:
+            continue
+        region = function.regions[0]
+        calls = [
+            op
+            for block in region.blocks
+            for op in block.operations
+            if op.operation.name == "func.call" and ir.FlatSymbolRefAttr(op.attributes["callee"]).value == CHECK
+        ]
+        for call in calls:
+            _split_at(call)
+    for function in list(module.body.operations):
+        if function.operation.name == "func.func" and function.attributes["sym_name"].value == CHECK:
+            function.operation.erase()
+
+
+def _split_at(call: Any) -> None:
+    block = call.operation.block
+    ok, code = call.operands
+    following = []
+    seen = False
+    for op in block.operations:
+        if seen:
+            following.append(op)
+        seen = seen or op.operation == call.operation
+    rest = block.create_after()
+    fail = rest.create_after()
+    for op in following:
+        rest.append(op)
+    with ir.InsertionPoint(fail):
+        ir.Operation.create("func.return", operands=[code])
+    call.operation.erase()
+    with ir.InsertionPoint(block):
+        ir.Operation.create(
+            "cf.cond_br",
+            operands=[ok],
+            successors=[rest, fail],
+            attributes={"operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0, 0])},
+        )
+
+
+def _only_llvm(module: Any) -> None:
+    """The translation crashes on an op of another dialect: refuse first, and say which."""
+    left: list[str] = []
+
+    def visit(op: Any) -> Any:
+        if not op.name.startswith(("llvm.", "builtin.module")):
+            left.append(op.name)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+    if left:
+        raise LoweringError(f"ops left before the translation to LLVM IR: {', '.join(sorted(set(left)))}")
+
+
+_DECLARE = re.compile(r"^(declare .*@llvm\.[^(]*\(.*\)).*$", re.M)
+_GROUP = re.compile(r"^attributes #\d+ = \{.*\}\n", re.M)
+_GROUP_USE = re.compile(r"\) #\d+( \{)?$", re.M)
+_FLOAT = re.compile(
+    r"\b(half|bfloat|float|double)\b"
+    r"|(?<![\w.%@\"])(f0x[0-9A-Fa-f]+|[-+]?(?:inf|s?q?nan)\b(?:\(0x[0-9a-fA-F]+\))?|[-+]?\d+\.\d*(?:[eE][-+]?\d+)?)(?![\w.])"
+)
+
+
+def _for_llvmlite(text: str) -> str:
+    """LLVM IR as the older reader wants it: hexadecimal float literals, no unknown attributes."""
+    text = _DECLARE.sub(r"\1", text)
+    text = _GROUP.sub("", text)
+    text = _GROUP_USE.sub(lambda m: ")" + (m.group(1) or ""), text)
+    return "\n".join(_floats(line) for line in text.split("\n"))
+
+
+def _floats(line: str) -> str:
+    if line[:1] in ';!"s' or not any(sign in line for sign in (".", "f0x", "inf", "nan")):
+        return line
+    kind: str | None = None
+
+    def literal(match: re.Match[str]) -> str:
+        nonlocal kind
+        if match.group(1):
+            kind = match.group(1)
+            return match.group(0)
+        return match.group(0) if kind is None else _hex_float(kind, match.group(2))
+
+    return _FLOAT.sub(literal, line)
+
+
+_PACK = {"double": ("<d", "<Q"), "float": ("<f", "<I"), "half": ("<e", "<H")}
+
+
+def _hex_float(kind: str, text: str) -> str:
+    if text.startswith("f0x"):
+        bits = int(text[3:], 16)
+    else:
+        bare = text.lstrip("+-")
+        sign = "-" if text.startswith("-") else ""
+        number = float(sign + ("nan" if "nan" in bare else bare))
+        if kind == "bfloat":
+            single = struct.unpack("<I", struct.pack("<f", number))[0]
+            bits = (single + 0x7FFF + ((single >> 16) & 1)) >> 16
+        else:
+            of, to = _PACK[kind]
+            bits = struct.unpack(to, struct.pack(of, number))[0]
+    if kind == "double":
+        return f"0x{bits:016X}"
+    if kind == "half":
+        return f"0xH{bits:04X}"
+    if kind == "bfloat":
+        return f"0xR{bits:04X}"
+    return f"0x{_float_as_double(bits):016X}"
+
+
+def _float_as_double(bits: int) -> int:
+    """A float's bits widened to a double's, payload of a NaN included."""
+    exponent, fraction, sign = bits >> 23 & 0xFF, bits & 0x7FFFFF, bits >> 31
+    if exponent == 0xFF:
+        return sign << 63 | 0x7FF << 52 | fraction << 29
+    number = struct.unpack("<f", struct.pack("<I", bits))[0]
+    return struct.unpack("<Q", struct.pack("<d", number))[0]
+
+
+@cache
+def _machine(target: Target) -> Any:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(TRIPLE).create_target_machine(
+        cpu="", features=target.llvm_features, opt=3, reloc="pic", codemodel="medium", abiname="lp64d"
+    )
+
+
+_DEFINE = re.compile(r"^(define .*\)) \{", re.M)
+
+
+def optimise(text: str, target: Target) -> Any:
+    """The llvmlite module of LLVM IR text after LLVM's O3 for a target."""
+    machine = _machine(target)
+    tune = f' "tune-cpu"="{target.tune}" "target-features"="{target.llvm_features}" {{'
+    text = _DEFINE.sub(lambda m: m.group(1) + tune, text)
+    try:
+        module = llvm.parse_assembly(text)
+        module.verify()
+    except RuntimeError as error:
+        raise LoweringError(f"LLVM refuses the IR: {error}") from None
+    module.triple = TRIPLE
+    module.data_layout = str(machine.target_data)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    # Loops are vectorised before this point; LLVM only cleans up.
+    tuning.loop_vectorization = False
+    tuning.slp_vectorization = False
+    tuning.loop_interleaving = False
+    tuning.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def to_object(text: str, target: Target) -> bytes:
+    """The riscv64 ELF object of LLVM IR text."""
+    return _machine(target).emit_object(optimise(text, target))
+
+
+def to_assembly(text: str, target: Target) -> str:
+    """The assembly of LLVM IR text, for reading."""
+    return _machine(target).emit_assembly(optimise(text, target))
+
+
+@cache
+def _linker() -> tuple[str, ...]:
+    try:
+        import ziglang
+    except ImportError:
+        raise InstallError("the linker is missing", hint="pip install ziglang") from None
+    binary = Path(ziglang.__file__).parent / ("zig.exe" if sys.platform == "win32" else "zig")
+    return (str(binary), "ld.lld")
+
+
+def link(obj: bytes) -> bytes:
+    """The .so of one object."""
+    with tempfile.TemporaryDirectory(prefix="torch_rvv_") as folder:
+        source, result = Path(folder, "k.o"), Path(folder, "k.so")
+        source.write_bytes(obj)
+        done = run(
+            [*_linker(), "-m", "elf64lriscv", "-shared", "--hash-style=gnu", "-s", "-o", str(result), str(source)],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise LoweringError(f"the linker refuses the object: {done.stderr.strip()}")
+        return result.read_bytes()

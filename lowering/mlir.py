@@ -1,0 +1,46 @@
+"""The one place that imports MLIR's Python bindings: `mlir` where installed, else `torch_mlir`.
+
+`torch_mlir` carries the same API with every upstream pass; LLVM's own `mlir` package is preferred.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from torch_rvv.errors import InstallError
+
+
+def _bindings() -> str:
+    for name in ("mlir", "torch_mlir"):
+        spec = find_spec(name)
+        if spec is not None and find_spec(f"{name}.passmanager") is not None:
+            return name
+    raise InstallError("MLIR's Python bindings are missing", hint="pip install torch-mlir")
+
+
+PACKAGE = _bindings()
+ir: Any = import_module(f"{PACKAGE}.ir")
+passmanager: Any = import_module(f"{PACKAGE}.passmanager")
+llvm_dialect: Any = import_module(f"{PACKAGE}.dialects.llvm")
+
+_local = threading.local()
+
+
+@contextmanager
+def context() -> Iterator[Any]:
+    """An MLIR context of this thread, kept from one kernel to the next (making one takes 10 ms)."""
+    if not hasattr(_local, "context"):
+        _local.context = ir.Context()
+        _local.context.allow_unregistered_dialects = True
+    with _local.context as current:
+        yield current
+
+
+def run_passes(module: Any, pipeline: str) -> None:
+    """Run a pass pipeline, given in MLIR's textual form, on a module."""
+    passmanager.PassManager.parse(pipeline).run(module.operation)

@@ -1,0 +1,271 @@
+"""The TTIR reader: Triton's pretty-printed text to an MLIR module of generic `tt.*` operations.
+
+    %2 = tt.load %1, %m evictionPolicy = evict_last : tensor<8x!tt.ptr<f32>> loc(#loc3)
+    →
+    %2 = "tt.load"(%1, %m) {evictionPolicy = "evict_last"}
+           : (tensor<8x!tt.ptr<f32>>, tensor<8xi1>) -> tensor<8xf32> loc(#loc3)
+
+MLIR's own parser reads everything else (arith, math, scf, cf, builtin). `FORMATS` has one row for each
+`tt` operation: how the types behind its colon spread over operands and results, and the names of
+the bare words in it. Enumerators become string attributes. Locations stay: errors need them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch_rvv.errors import Declined
+from torch_rvv.lowering.mlir import ir
+
+Types = tuple[list[str], list[str]]
+Spread = Callable[[str, int], Types]
+
+
+def _split(text: str, separator: str = ",") -> list[str]:
+    """Split at a separator that is outside brackets and quotes."""
+    parts, depth, start, quoted, i = [], 0, 0, False, 0
+    while i < len(text):
+        c = text[i]
+        if c == '"' and text[i - 1 : i] != "\\":
+            quoted = not quoted
+        elif not quoted:
+            if c in "<([{":
+                depth += 1
+            elif c in ")]}" or (c == ">" and text[i - 1] != "-"):
+                depth -= 1
+            elif depth == 0 and text.startswith(separator, i):
+                parts.append(text[start:i].strip())
+                start = i + len(separator)
+                i = start
+                continue
+        i += 1
+    parts.append(text[start:].strip())
+    return parts
+
+
+def _tuple(text: str) -> list[str]:
+    text = text.strip()
+    if text == "()":
+        return []
+    if text.startswith("(") and text.endswith(")"):
+        text = text[1:-1]
+    return _split(text)
+
+
+def pointee(pointer: str) -> str:
+    """The type behind a pointer, elementwise for a tensor of pointers ("tensor<8x!tt.ptr<f32>>")."""
+    if pointer.startswith("tensor"):
+        return re.sub(r"!tt\.ptr<(.*)>>$", r"\1>", pointer)
+    inner = pointer.removeprefix("!tt.ptr<").removesuffix(">")
+    return _split(inner)[0]
+
+
+def _mask(pointer: str) -> str:
+    if pointer.startswith("tensor"):
+        return re.sub(r"!tt\.ptr<.*>>$", "i1>", pointer)
+    if pointer.startswith("!tt.ptr<tensor"):
+        return re.sub(r"x[^x>]+>$", "xi1>", pointee(pointer))
+    return "i1"
+
+
+def _same(signature: str, operands: int) -> Types:
+    return [signature] * operands, [signature]
+
+
+def _cast(signature: str, operands: int) -> Types:
+    if "->" not in signature:
+        return [signature] * operands, [signature]
+    source, result = _split(signature, "->")
+    return (_tuple(source) * operands)[:operands], _tuple(result)
+
+
+def _functional(signature: str, operands: int) -> Types:
+    source, result = _split(signature, "->")
+    return _tuple(source), _tuple(result)
+
+
+def _result(signature: str, operands: int) -> Types:
+    return [], [signature.removeprefix("->").strip()]
+
+
+def _operands(signature: str, operands: int) -> Types:
+    return _split(signature)[:operands] if signature else [], []
+
+
+def _addptr(signature: str, operands: int) -> Types:
+    pointer, offset = _split(signature)
+    return [pointer, offset], [pointer]
+
+
+def _load(signature: str, operands: int) -> Types:
+    value = pointee(signature)
+    return [signature, _mask(signature), value][:operands], [value]
+
+
+def _store(signature: str, operands: int) -> Types:
+    return [signature, pointee(signature), _mask(signature)][:operands], []
+
+
+def _advance(signature: str, operands: int) -> Types:
+    return [signature] + ["i32"] * (operands - 1), [signature]
+
+
+def _block_pointer(signature: str, operands: int) -> Types:
+    """make_tensor_ptr: base, then shape and strides (i64) and offsets (i32), one each a dimension."""
+    rank = (operands - 1) // 3
+    element = re.search(r"x([^x]+)>>?$", pointee(signature)).group(1)  # type: ignore[union-attr]
+    return [f"!tt.ptr<{element}>"] + ["i64"] * (2 * rank) + ["i32"] * rank, [signature]
+
+
+def _split_result(signature: str, operands: int) -> Types:
+    source, result = _split(signature, "->")
+    return [source], [result, result]
+
+
+def _dot(signature: str, operands: int) -> Types:
+    inputs, result = _split(signature, "->")
+    left, right = _split(inputs, "*")
+    return [left, right, result], [result]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row: how types spread; names of bare words in order; a name for a string operand."""
+
+    spread: Spread
+    words: tuple[str, ...] = ()
+    string: str | None = None
+
+
+FORMATS: dict[str, Format] = {
+    "addptr": Format(_addptr),
+    "advance": Format(_advance),
+    "assert": Format(_operands, string="message"),
+    "atomic_cas": Format(_functional, ("sem", "scope")),
+    "atomic_rmw": Format(_functional, ("kind", "sem", "scope")),
+    "bitcast": Format(_cast),
+    "broadcast": Format(_cast),
+    "call": Format(_functional),
+    "cat": Format(_functional),
+    "clampf": Format(_same),
+    "dot": Format(_dot),
+    "elementwise_inline_asm": Format(_functional, string="asm_string"),
+    "expand_dims": Format(_cast),
+    "extern_elementwise": Format(_functional),
+    "fp_to_fp": Format(_cast),
+    "gather": Format(_functional),
+    "get_num_programs": Format(_result, ("axis",)),
+    "get_program_id": Format(_result, ("axis",)),
+    "histogram": Format(_cast),
+    "int_to_ptr": Format(_cast),
+    "join": Format(_cast),
+    "load": Format(_load),
+    "make_range": Format(_result),
+    "make_tensor_ptr": Format(_block_pointer),
+    "mulhiui": Format(_same),
+    "precise_divf": Format(_same),
+    "precise_sqrt": Format(_same),
+    "print": Format(_operands, string="prefix"),
+    "ptr_to_int": Format(_cast),
+    "reshape": Format(_cast, ("order_free",)),
+    "splat": Format(_cast),
+    "split": Format(_split_result),
+    "store": Format(_store),
+    "trans": Format(_cast),
+    "unsplat": Format(_cast),
+}
+
+_OP = re.compile(r"^(\s*)((?:%[\w:]+(?:, %[\w:]+)* = )?)tt\.(\w+)\b(.*)$")
+_VALUE = re.compile(r"%[\w.$-]+(?:#\d+)?")
+_CLAUSE = re.compile(r"(\w+)\s*=\s*(\w+)")
+_TERMINATOR = re.compile(r"^(\s*)tt\.(reduce|scan|map_elementwise)\.return (.*?) : (.*?)(\s+loc\(.*\))?$")
+
+
+def _split_location(text: str) -> tuple[str, str]:
+    """The text and its trailing ` loc(...)`."""
+    if not text.endswith(")"):
+        return text, ""
+    depth = 0
+    for i in range(len(text) - 1, -1, -1):
+        if text[i] == ")":
+            depth += 1
+        elif text[i] == "(":
+            depth -= 1
+            if depth == 0:
+                return (text[: i - 3].rstrip(), " " + text[i - 3 :]) if text[i - 3 : i] == "loc" else (text, "")
+    return text, ""
+
+
+def _line(line: str) -> str:
+    match = _TERMINATOR.match(line)
+    if match:
+        indent, op, values, types, location = match.groups()
+        return f'{indent}"tt.{op}.return"({values}) : ({types}) -> (){location or ""}'
+    match = _OP.match(line)
+    if not match:
+        return line
+    indent, result, op, rest = match.groups()
+    if op == "func":
+        return line.replace("tt.func", "func.func", 1)
+    if op == "return":
+        return f"{indent}func.return{rest}"
+    row = FORMATS.get(op)
+    if row is None:
+        raise Declined(f"the reader has no format for tt.{op}")
+    rest, location = _split_location(rest)
+    pieces = _split(rest.strip(), " : ")
+    head, signature = (pieces[0], pieces[-1]) if len(pieces) > 1 else (rest.strip(), "")
+    if not signature and " -> " in head:
+        head, signature = _split(head, " -> ")
+    if head.startswith(": "):
+        head, signature = "", head[2:]
+    attributes = []
+    if head.endswith("}"):
+        start = head.rindex(" {") + 1 if " {" in head else 0
+        inner = head[start + 1 : -1].strip()
+        attributes += [inner] if inner else []
+        head = head[:start].strip()
+    if row.string:
+        quote = re.search(r'"(?:[^"\\]|\\.)*"', head)
+        if quote:
+            attributes.append(f"{row.string} = {quote.group(0)}")
+            head = head.replace(quote.group(0), "")
+    values = _VALUE.findall(head)
+    bare = _VALUE.sub("", head)
+    for name, value in _CLAUSE.findall(bare):
+        attributes.append(f'{name} = "{value}"')
+    words = re.findall(r"@?\w+", _CLAUSE.sub("", bare))
+    names = ("callee",) if op == "call" else row.words
+    for name, word in zip(names, words, strict=False):
+        attributes.append(f'{name} = "{word}"')
+    operands, results = row.spread(signature, len(values))
+    types = f"({', '.join(operands)}) -> ({', '.join(results)})"
+    return f'{indent}{result}"tt.{op}"({", ".join(values)}) {{{", ".join(attributes)}}} : {types}{location}'
+
+
+def to_generic(text: str) -> str:
+    """TTIR text with every `tt` operation in MLIR's generic form."""
+    return "\n".join(_line(line) for line in text.split("\n"))
+
+
+def read(text: str) -> Any:
+    """The MLIR module of TTIR text, in the current context.
+
+    Raises Declined when an operation has no row, or when MLIR refuses the text.
+    """
+    try:
+        return ir.Module.parse(to_generic(text))
+    except ir.MLIRError as error:
+        raise Declined(f"MLIR cannot read this TTIR: {str(error)[:400]}") from None
+
+
+_SOURCE = re.compile(r'"([^"]+)":(\d+):\d+')
+
+
+def source_line(op: Any) -> str | None:
+    """Where an operation stands in the Triton source ("kernel.py:12"), or None if unknown."""
+    match = _SOURCE.search(str(op.location))
+    return f"{match.group(1)}:{match.group(2)}" if match else None

@@ -1,0 +1,91 @@
+"""Stage 1, TTIR text → linalg text: read, apply the rules, settle hazards, write.
+
+Fills the metadata: name, signature, asserts, written (argument numbers), accesses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Importing a convert_*.py registers its rules.
+from torch_rvv.lowering import (  # noqa: F401
+    convert_arith,
+    convert_atomic,
+    convert_control,
+    convert_debug,
+    convert_memory,
+    convert_reduce,
+    convert_shape,
+)
+from torch_rvv.errors import Declined
+from torch_rvv.lowering import hazards, to_linalg
+from torch_rvv.lowering.graph import Graph, type_of
+from torch_rvv.lowering.mlir import context
+from torch_rvv.lowering.nodes import Atomic, Node, Store, is_pointer
+from torch_rvv.lowering.ttir import read, source_line
+
+_SIGNATURE = {
+    "f16": "fp16", "bf16": "bf16", "f32": "fp32", "f64": "fp64", "f8E5M2": "fp8e5", "f8E4M3FN": "fp8e4nv",
+}  # fmt: skip
+
+
+def _signature(elem: str) -> str:
+    if is_pointer(elem):
+        inner = elem.removeprefix("!tt.ptr<").removesuffix(">")
+        return "*" + _SIGNATURE.get(inner, inner)
+    return _SIGNATURE.get(elem, elem)
+
+
+def build(module: Any) -> Graph:
+    """The graph of a TTIR module's one public function."""
+    functions = [op.operation for op in module.body.operations if op.operation.name == "func.func"]
+    public = [f for f in functions if "sym_visibility" not in f.attributes or f.attributes["sym_visibility"].value != "private"]
+    if len(public) != 1:
+        raise Declined(f"a module with {len(public)} kernels")
+    (function,) = public
+    if len(function.regions[0].blocks) != 1:
+        raise Declined("unstructured control flow (an early return)", where=source_line(function))
+    graph = Graph()
+    graph.name = function.attributes["sym_name"].value
+    block = function.regions[0].blocks[0]
+    for number, argument in enumerate(block.arguments):
+        shape, elem = type_of(argument)
+        if shape is not None or elem.startswith("!tt.") and not is_pointer(elem):
+            raise Declined(f"an argument of type {elem}", where=source_line(function))
+        node = graph.scalar(elem)
+        node.attr = number
+        graph.arguments.append(node)
+        graph.values[argument] = node
+    for axis in ("pid_x", "pid_y", "pid_z", "num_x", "num_y", "num_z"):
+        node = graph.scalar("i32", nonnegative=True)
+        node.name = f"%{axis}"
+        graph.arguments.append(node)
+    graph.run(block)
+    return graph
+
+
+def written(graph: Graph) -> list[int]:
+    """Numbers of the pointer arguments that the kernel may write; all of them if it cannot tell."""
+    pointers = [a.attr for a in graph.arguments if is_pointer(a.elem)]
+    found: set[int] = set()
+    for statement, _, _ in hazards.every(graph.region):
+        if isinstance(statement, Store | Atomic) and statement.pointer is not None:
+            base: Node = statement.pointer.args[0]
+            if not isinstance(base.attr, int):
+                return pointers
+            found.add(base.attr)
+    return sorted(found)
+
+
+def ttir_to_linalg(text: str, metadata: dict[str, Any], options: Any) -> str:
+    """Stage function. Raises Declined with the Triton source line."""
+    with context():
+        graph = build(read(text))
+        hazards.settle(graph, options.noalias)
+        result, accesses = to_linalg.function(graph, options.noalias)
+    metadata["name"] = graph.name
+    metadata["signature"] = [_signature(a.elem) for a in graph.arguments[:-6]]
+    metadata["asserts"] = graph.asserts
+    metadata["written"] = written(graph)
+    metadata["accesses"] = accesses
+    return result
