@@ -29,6 +29,7 @@ from torch_rvv.target import Target
 
 TRIPLE = "riscv64-unknown-linux-gnu"
 CHECK = "torch_rvv.check"
+ABI_VERSION = 1
 
 TO_CONTROL_FLOW = "builtin.module(canonicalize,cse,loop-invariant-code-motion,convert-scf-to-cf)"
 TO_LLVM = (
@@ -249,3 +250,42 @@ def link(obj: bytes) -> bytes:
         if done.returncode:
             raise LoweringError(f"the linker refuses the object: {done.stderr.strip()}")
         return result.read_bytes()
+
+
+def vector_to_llvm(text: str, metadata: dict[str, Any], options: Any) -> str:
+    """Stage function: LLVM IR with the kernel's descriptor beside it."""
+    return to_llvm_ir(text) + _descriptor(metadata, options.target)
+
+
+def _descriptor(metadata: dict[str, Any], target: Target) -> str:
+    """The torch_rvv_descriptor of the C ABI as an LLVM global, and its strings."""
+    strings = {
+        "name": metadata["name"],
+        "signature": ",".join(metadata["signature"]),
+        "isa": target.isa,
+    }
+    lines = [
+        f'@torch_rvv.{key} = private constant [{len(text) + 1} x i8] c"{text}\\00"' for key, text in strings.items()
+    ]
+    fields = [
+        f"i32 {ABI_VERSION}",
+        f"i32 {len(metadata['signature'])}",
+        f"i32 {target.min_vlen}",
+        "i32 0",
+        f"i64 {metadata['scratch_bytes']}",
+        *(f"ptr @torch_rvv.{key}" for key in strings),
+    ]
+    lines.append(
+        "@torch_rvv_descriptor = constant { i32, i32, i32, i32, i64, ptr, ptr, ptr } { " + ", ".join(fields) + " }"
+    )
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def llvm_to_object(text: str, metadata: dict[str, Any], options: Any) -> bytes:
+    """Stage function."""
+    return to_object(text, options.target)
+
+
+def object_to_so(obj: bytes, metadata: dict[str, Any], options: Any) -> bytes:
+    """Stage function."""
+    return link(obj)

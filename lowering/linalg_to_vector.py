@@ -1,0 +1,371 @@
+"""Stage 2, linalg text → vector-level text: every linalg.generic a vector loop nest, memory as pointers.
+
+    func.func @k(%p: !llvm.ptr, ..., %pid_x: i32, ...)        linalg, memref
+    →
+    func.func private @k.program(... , %scratch: !llvm.ptr) -> i32     arith, scf, vector, llvm
+    func.func @k(%args: !llvm.ptr, %grid: !llvm.ptr, %begin: i64, %end: i64, %context: !llvm.ptr) -> i32
+
+The second function is the kernel of the C ABI (runtime/include/torch_rvv.h): it unpacks the argument
+slots and runs the programs begin .. end-1. Buffers get fixed places in the thread's scratch memory.
+Everything that is not linalg or memref is written again as it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch_rvv.errors import LoweringError
+from torch_rvv.lowering.graph import attributes
+from torch_rvv.lowering.loops import Nest, NestWriter, Operand, callee_of
+from torch_rvv.lowering.mlir import context, ir
+from torch_rvv.lowering.nodes import bytes_of
+from torch_rvv.lowering.operations import Operations, bits_of
+from torch_rvv.lowering.vector_body import Value, View
+from torch_rvv.lowering.writer import Writer
+
+ALIGNMENT = 64
+CONTEXT_SCRATCH = 0  # offset of `scratch` in torch_rvv_context
+
+
+class ToVector:
+    """Writes one kernel function. `nests` lists what each loop nest turned out to be."""
+
+    def __init__(self, options: Any, functions: dict[str, Any]):
+        self.options, self.functions = options, functions
+        self.operations = Operations(options.target)
+        self.writer = Writer()
+        self.writer.depth = 2
+        self.values: dict[Any, Value] = {}
+        self.views: dict[Any, View] = {}
+        self.scratch = 0
+        self.nests: list[dict[str, Any]] = []
+
+    # -- values
+
+    def value(self, value: Any) -> Value:
+        return self.values[value]
+
+    def view(self, memref: Any) -> View:
+        return self.views[memref]
+
+    def name(self, value: Any) -> str:
+        return self.values[value].name
+
+    def define(self, result: Any, name: str, constant: int | None = None) -> None:
+        self.values[result] = Value(name, str(result.type), constant=constant)
+
+    def emit(self, text: str, results: int = 1) -> str:
+        if results == 1:
+            return self.writer.op(text, "u")
+        name = self.writer.fresh("u")
+        self.writer.line(f"{name}:{results} = {text}")
+        return name
+
+    # -- operations
+
+    def block(self, operations: list[Any]) -> None:
+        for op in operations:
+            self.operation(op.operation)
+
+    def operation(self, op: Any) -> None:
+        handler = _HANDLERS.get(op.name)
+        if handler is not None:
+            handler(self, op)
+            return
+        if len(op.regions):
+            raise LoweringError(f"the vector stage has no form for {op.name}")
+        if op.name == "func.call" and callee_of(op) in self.functions:
+            raise LoweringError("a combine function outside of a loop body")
+        args = [self.value(v) for v in op.operands]
+        elems = [str(r.type) for r in op.results]
+        if op.name.startswith("llvm.") or (op.name == "func.call" and callee_of(op) == "torch_rvv.check"):
+            self._as_is(op, args, elems)
+            return
+        names = self.operations.apply(
+            op.name, attributes(op), [a.name for a in args], [a.elem for a in args], elems, None, self.emit
+        )
+        for result, name in zip(op.results, names, strict=True):
+            self.define(result, name)
+
+    def _as_is(self, op: Any, args: list[Value], elems: list[str]) -> None:
+        carrier = self.operations.carrier
+        ins, outs = ", ".join(carrier(a.elem) for a in args), ", ".join(map(carrier, elems))
+        attr = attributes(op)
+        if "elem_type = " in attr:
+            attr = re.sub(r"elem_type = (\w+)", lambda m: f"elem_type = {carrier(m.group(1))}", attr)
+        text = f'"{op.name}"({", ".join(a.name for a in args)}) {{{attr}}} : ({ins}) -> ({outs})'
+        if not elems:
+            self.writer.line(text)
+            return
+        self.define(op.results[0], self.emit(text))
+
+    def constant(self, op: Any) -> None:
+        text = str(op.attributes["value"]).split(" : ")[0]
+        elem = str(op.results[0].type)
+        number = int(text) if elem[0] == "i" and text.lstrip("-").isdigit() else None
+        self.define(op.results[0], self.operations.constant(text, elem, None, self.emit), number)
+
+    # -- memory
+
+    def alloca(self, op: Any) -> None:
+        kind = ir.MemRefType(op.results[0].type)
+        elem = str(kind.element_type)
+        count = 1
+        for n in kind.shape:
+            count *= n
+        offset = self.scratch
+        size = count * bytes_of(elem)
+        self.scratch += -(-size // ALIGNMENT) * ALIGNMENT
+        at = self.writer.op(f"arith.constant {offset} : i64", "o")
+        base = self.writer.op(f"llvm.getelementptr %scratch[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, i8", "b")
+        self.views[op.results[0]] = View(base, elem, 0, (1,), (count,))
+
+    def cast(self, op: Any) -> None:
+        elem = str(ir.MemRefType(op.results[0].type).element_type)
+        self.views[op.results[0]] = View(self.name(op.operands[0]), elem, 0, (1,))
+
+    def reinterpret(self, op: Any) -> None:
+        source, *dynamic = op.operands
+        rest = iter(dynamic)
+
+        def parts(name: str) -> tuple[str | int, ...]:
+            values: list[str | int] = []
+            for number in op.attributes[name]:
+                if number == ir.ShapedType.get_dynamic_size() or number == ir.ShapedType.get_dynamic_stride_or_offset():
+                    value = self.value(next(rest))
+                    values.append(value.name if value.constant is None else value.constant)
+                else:
+                    values.append(number)
+            return tuple(values)
+
+        (offset,), sizes, strides = (parts(f"static_{word}") for word in ("offsets", "sizes", "strides"))
+        view = self.views[source]
+        self.views[op.results[0]] = View(view.base, view.elem, offset, strides, sizes)
+
+    def load(self, op: Any) -> None:
+        memref, *indices = op.operands
+        view = self.views[memref]
+        carrier = self.operations.carrier(view.elem)
+        pointer = self._pointer(view, indices)
+        self.define(op.results[0], self.writer.op(f"llvm.load {pointer} : !llvm.ptr -> {carrier}", "u"))
+
+    def _pointer(self, view: View, indices: list[Any]) -> str:
+        w = self.writer
+        if not indices:
+            return view.base
+        at = w.op(f"arith.index_cast {self.name(indices[0])} : index to i64", "u")
+        return w.op(
+            f"llvm.getelementptr {view.base}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, {self.operations.carrier(view.elem)}", "u"
+        )
+
+    # -- control
+
+    def loop(self, op: Any) -> None:
+        lower, upper, step, *initial = (self.value(v) for v in op.operands)
+        block = op.regions[0].blocks[0]
+        iv, *carried = block.arguments
+        self.define(iv, self.writer.fresh("i"))
+        for argument in carried:
+            self.define(argument, self.writer.fresh("a"))
+        carrier = self.operations.carrier
+        head = f"scf.for {self.name(iv)} = {lower.name} to {upper.name} step {step.name}"
+        types = ", ".join(carrier(v.elem) for v in initial)
+        result = self.writer.fresh("for")
+        if carried:
+            pairs = ", ".join(f"{self.name(a)} = {v.name}" for a, v in zip(carried, initial, strict=True))
+            head = f"{result}:{len(carried)} = {head} iter_args({pairs}) -> ({types})"
+        with self.writer.block(f"{head} : {lower.elem} {{"):
+            self.region(block, "scf.yield", types)
+        for i, r in enumerate(op.results):
+            self.define(r, f"{result}#{i}")
+
+    def region(self, block: Any, terminator: str, types: str) -> None:
+        """A block's operations and its terminator."""
+        *operations, last = block.operations
+        self.block(operations)
+        names = ", ".join(self.name(v) for v in last.operation.operands)
+        self.writer.line(f"{terminator} {names} : {types}" if names else terminator)
+
+    def branch(self, op: Any) -> None:
+        carrier = self.operations.carrier
+        types = ", ".join(carrier(str(r.type)) for r in op.results)
+        head, result = f"scf.if {self.name(op.operands[0])}", self.writer.fresh("if")
+        if types:
+            head = f"{result}:{len(op.results)} = {head} -> ({types})"
+        blocks = [b for r in op.regions for b in r.blocks]
+        self.writer.line(head + " {")
+        for number, block in enumerate(blocks):
+            if number:
+                self.writer.line("} else {")
+            self.writer.depth += 1
+            self.writer._indices.append({})
+            self.region(block, "scf.yield", types)
+            self.writer._indices.pop()
+            self.writer.depth -= 1
+        self.writer.line("}")
+        for i, r in enumerate(op.results):
+            self.define(r, f"{result}#{i}")
+
+    def while_loop(self, op: Any) -> None:
+        w, carrier = self.writer, self.operations.carrier
+        before, after = (r.blocks[0] for r in op.regions)
+        initial = [self.value(v) for v in op.operands]
+        ins = ", ".join(carrier(v.elem) for v in initial)
+        outs = ", ".join(carrier(str(r.type)) for r in op.results)
+        for argument in [*before.arguments, *after.arguments]:
+            self.define(argument, w.fresh("a"))
+        pairs = ", ".join(f"{self.name(a)} = {v.name}" for a, v in zip(before.arguments, initial, strict=True))
+        result = w.fresh("while")
+        prefix = f"{result}:{len(op.results)} = " if outs else ""
+        with w.block(f"{prefix}scf.while ({pairs}) : ({ins}) -> ({outs}) {{", "} do {"):
+            *operations, last = before.operations
+            self.block(operations)
+            condition, *passed = (self.name(v) for v in last.operation.operands)
+            w.line(f"scf.condition({condition})" + (f" {', '.join(passed)} : {outs}" if passed else ""))
+        arguments = ", ".join(f"{self.name(a)}: {carrier(str(a.type))}" for a in after.arguments)
+        with w.block(f"^bb0({arguments}):"):
+            self.region(after, "scf.yield", ins)
+        for i, r in enumerate(op.results):
+            self.define(r, f"{result}#{i}")
+
+    # -- linalg
+
+    def generic(self, op: Any) -> None:
+        operands = list(op.operands)
+        maps = [ir.AffineMapAttr(m).value for m in op.attributes["indexing_maps"]]
+        inputs = list(ir.DenseI32ArrayAttr(op.attributes["operandSegmentSizes"]))[0]
+        block = op.regions[0].blocks[0]
+        kinds = ["reduction" in str(k) for k in op.attributes["iterator_types"]]
+        sizes: list[str | int] = [0] * len(kinds)
+        read = []
+        for number, (value, map_, argument) in enumerate(zip(operands, maps, block.arguments, strict=True)):
+            view = self.views[value]
+            dims = tuple(ir.AffineDimExpr(e).position for e in map_.results)
+            for dim, size in zip(dims, view.sizes, strict=False):
+                sizes[dim] = size
+            if not dims:
+                view = View(view.base, view.elem, view.offset)
+            read.append(Operand(view, dims, argument, output=number >= inputs))
+        nest = Nest(read, sizes, {d for d, reduced in enumerate(kinds) if reduced}, block)
+        writer = NestWriter(nest, self.operations, self.functions, self.value, self.view, self.writer)
+        self.nests.append(writer.write(self.options.lmul))
+
+    def fill(self, op: Any) -> None:
+        value, memref = op.operands
+        view = self.views[memref]
+        count = view.sizes[0]
+        filled = self.value(value)
+        carrier = self.operations.carrier(filled.elem)
+        if count == 1:
+            self.writer.line(f"llvm.store {filled.name}, {view.base} : {carrier}, !llvm.ptr")
+            return
+        lanes = max(1, 8 * 64 // max(bits_of(filled.elem), 8))
+        w = self.writer
+        kind, masks = f"vector<[{lanes}]x{carrier}>", f"vector<[{lanes}]xi1>"
+        zero, end = (w.op(f"arith.constant {n} : index", "c") for n in (0, count))
+        mask, true = w.op(f"arith.constant dense<true> : {masks}"), w.op("arith.constant true")
+        factor = w.op(f"arith.constant {lanes} : i32")
+        splat = w.op(f"vector.broadcast {filled.name} : {carrier} to {kind}")
+        at, i = w.fresh("at"), w.fresh("i")
+        with w.block(f"{w.fresh('loop')} = scf.while ({at} = {zero}) : (index) -> index {{", "} do {"):
+            w.line(f"scf.condition({w.op(f'arith.cmpi slt, {at}, {end} : index')}) {at} : index")
+        with w.block(f"^bb0({i}: index):"):
+            left = w.op(f"arith.index_cast {w.op(f'arith.subi {end}, {i} : index')} : index to i64")
+            evl = w.op(f'llvm.call_intrinsic "llvm.experimental.get.vector.length"({left}, {factor}, {true}) : (i64, i32, i1) -> i32')
+            position = w.op(f"arith.index_cast {i} : index to i64")
+            pointer = w.op(f"llvm.getelementptr {view.base}[{position}] : (!llvm.ptr, i64) -> !llvm.ptr, {carrier}")
+            w.line(f'llvm.call_intrinsic "llvm.vp.store"({splat}, {pointer}, {mask}, {evl}) : ({kind}, !llvm.ptr, {masks}, i32) -> ()')
+            done = w.op(f"arith.index_castui {evl} : i32 to index")
+            w.line(f"scf.yield {w.op(f'arith.addi {i}, {done} : index')} : index")
+
+
+_HANDLERS = {
+    "arith.constant": ToVector.constant,
+    "memref.alloca": ToVector.alloca,
+    "memref.reinterpret_cast": ToVector.reinterpret,
+    "memref.load": ToVector.load,
+    "builtin.unrealized_conversion_cast": ToVector.cast,
+    "scf.for": ToVector.loop,
+    "scf.if": ToVector.branch,
+    "scf.while": ToVector.while_loop,
+    "linalg.generic": ToVector.generic,
+    "linalg.fill": ToVector.fill,
+}
+
+
+def _slot_type(elem: str) -> str:
+    """The type under which an argument is read from its slot."""
+    return elem
+
+
+def _entry(name: str, program: str, elems: list[str], carrier: Any) -> list[str]:
+    """The kernel function of the C ABI."""
+    w = Writer()
+    w.lines.append(
+        f"  func.func @{name}(%args: !llvm.ptr, %grid: !llvm.ptr, %begin: i64, %end: i64, %context: !llvm.ptr) -> i32 {{"
+    )
+    w.depth = 2
+    names = []
+    for number, elem in enumerate(elems):
+        slot = w.op(f"llvm.getelementptr %args[{number}] : (!llvm.ptr) -> !llvm.ptr, i64")
+        kind = carrier(elem)
+        if kind == "i1":
+            byte = w.op(f"llvm.load {slot} : !llvm.ptr -> i8")
+            names.append(w.op(f"arith.trunci {byte} : i8 to i1"))
+        else:
+            names.append(w.op(f"llvm.load {slot} : !llvm.ptr -> {kind}"))
+    sizes = []
+    for axis in range(3):
+        pointer = w.op(f"llvm.getelementptr %grid[{axis}] : (!llvm.ptr) -> !llvm.ptr, i32")
+        sizes.append(w.op(f"llvm.load {pointer} : !llvm.ptr -> i32"))
+    wide = [w.op(f"arith.extui {s} : i32 to i64") for s in sizes]
+    plane = w.op(f"arith.muli {wide[0]}, {wide[1]} : i64")
+    scratch = w.op("llvm.load %context : !llvm.ptr -> !llvm.ptr")
+    zero = w.op("arith.constant 0 : i32")
+    one = w.op("arith.constant 1 : i64")
+    p, status, q = w.fresh("p"), w.fresh("status"), w.fresh("p")
+    result = w.fresh("run")
+    with w.block(f"{result}:2 = scf.while ({p} = %begin, {status} = {zero}) : (i64, i32) -> (i64, i32) {{", "} do {"):
+        more = w.op(f"arith.cmpi ult, {p}, %end : i64")
+        fine = w.op(f"arith.cmpi eq, {status}, {zero} : i32")
+        w.line(f"scf.condition({w.op(f'arith.andi {more}, {fine} : i1')}) {p}, {status} : i64, i32")
+    with w.block(f"^bb0({q}: i64, {w.fresh('s')}: i32):"):
+        x = w.op(f"arith.remui {q}, {wide[0]} : i64")
+        rest = w.op(f"arith.divui {q}, {wide[0]} : i64")
+        y = w.op(f"arith.remui {rest}, {wide[1]} : i64")
+        z = w.op(f"arith.divui {q}, {plane} : i64")
+        ids = [w.op(f"arith.trunci {v} : i64 to i32") for v in (x, y, z)]
+        kinds = ", ".join([*(carrier(e) for e in elems), *["i32"] * 6, "!llvm.ptr"])
+        done = w.op(f"func.call @{program}({', '.join([*names, *ids, *sizes, scratch])}) : ({kinds}) -> i32")
+        w.line(f"scf.yield {w.op(f'arith.addi {q}, {one} : i64')}, {done} : i64, i32")
+    w.line(f"func.return {result}#1 : i32")
+    return [*w.lines, "  }"]
+
+
+def linalg_to_vector(text: str, metadata: dict[str, Any], options: Any) -> str:
+    """Stage function. Adds to the metadata: scratch_bytes, nests (lmul, live vectors, gathers of each loop nest)."""
+    with context():
+        module = ir.Module.parse(text)
+        functions = {op.operation.attributes["sym_name"].value: op.operation for op in module.body.operations}
+        kernel = functions[metadata["name"]]
+        own = {n: f for n, f in functions.items() if f.regions[0].blocks and n != metadata["name"]} if functions else {}
+        to = ToVector(options, own)
+        block = kernel.regions[0].blocks[0]
+        elems = [str(a.type) for a in block.arguments]
+        for number, argument in enumerate(block.arguments):
+            to.define(argument, f"%a{number}")
+        to.block(list(block.operations)[:-1])
+    carrier = to.operations.carrier
+    program = f"{metadata['name']}.program"
+    arguments = ", ".join(f"%a{i}: {carrier(e)}" for i, e in enumerate(elems))
+    lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)"]
+    lines.append(f"  func.func private @{program}({arguments}, %scratch: !llvm.ptr) -> i32 attributes {{llvm.linkage = #llvm.linkage<internal>}} {{")
+    lines += to.writer.lines
+    lines += ["    %ok = arith.constant 0 : i32", "    func.return %ok : i32", "  }"]
+    lines += _entry(metadata["name"], program, elems[:-6], carrier)
+    lines.append("}")
+    metadata["scratch_bytes"] = to.scratch
+    metadata["nests"] = to.nests
+    metadata["lmul"] = max((n["lmul"] for n in to.nests), default=0)
+    return "\n".join(lines) + "\n"
