@@ -1,0 +1,216 @@
+"""Expressions over scalars or scalable vectors, written as MLIR operations: the language of vecmath.
+
+    b = Builder(emit, "f32", lanes)
+    y = b.fma(x, x, 1.0)        →   %y = math.fma %x, %x, %one : vector<[8]xf32>
+
+Python numbers are constants. A `Term` knows its element type: the float type, the integer of the same
+width, or i1.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Union
+
+Number = Union["Term", float, int]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A value: an SSA name with its element type."""
+
+    b: Builder
+    name: str
+    elem: str
+
+    def __add__(self, o: Number) -> Term:
+        return self.b.binary("add", self, o)
+
+    def __radd__(self, o: Number) -> Term:
+        return self.b.binary("add", o, self)
+
+    def __sub__(self, o: Number) -> Term:
+        return self.b.binary("sub", self, o)
+
+    def __rsub__(self, o: Number) -> Term:
+        return self.b.binary("sub", o, self)
+
+    def __mul__(self, o: Number) -> Term:
+        return self.b.binary("mul", self, o)
+
+    def __rmul__(self, o: Number) -> Term:
+        return self.b.binary("mul", o, self)
+
+    def __truediv__(self, o: Number) -> Term:
+        return self.b.op("arith.divf", self, o)
+
+    def __rtruediv__(self, o: Number) -> Term:
+        return self.b.op("arith.divf", o, self)
+
+    def __neg__(self) -> Term:
+        return self.b.op("arith.negf", self) if self.elem[0] == "f" else 0 - self
+
+    def __and__(self, o: Number) -> Term:
+        return self.b.op("arith.andi", self, o)
+
+    def __or__(self, o: Number) -> Term:
+        return self.b.op("arith.ori", self, o)
+
+    def __xor__(self, o: Number) -> Term:
+        return self.b.op("arith.xori", self, o)
+
+    def __lshift__(self, o: int) -> Term:
+        return self.b.op("arith.shli", self, o)
+
+    def __rshift__(self, o: int) -> Term:
+        """Arithmetic shift."""
+        return self.b.op("arith.shrsi", self, o)
+
+    def __lt__(self, o: Number) -> Term:
+        return self.b.compare("olt", "slt", self, o)
+
+    def __le__(self, o: Number) -> Term:
+        return self.b.compare("ole", "sle", self, o)
+
+    def __gt__(self, o: Number) -> Term:
+        return self.b.compare("ogt", "sgt", self, o)
+
+    def __ge__(self, o: Number) -> Term:
+        return self.b.compare("oge", "sge", self, o)
+
+    def equals(self, o: Number) -> Term:
+        return self.b.compare("oeq", "eq", self, o)
+
+    def is_nan(self) -> Term:
+        return self.b.compare("une", "ne", self, self)
+
+
+class Builder:
+    """Writes terms of one float type (f32 or f64) through emit(rhs) → name."""
+
+    def __init__(self, emit: Callable[..., str], elem: str, lanes: int | None):
+        self.emit, self.elem, self.lanes = emit, elem, lanes
+        self.wide = elem == "f64"
+        self.int = "i64" if self.wide else "i32"
+        self.mantissa = 52 if self.wide else 23
+        self.bias = 1023 if self.wide else 127
+        self._constants: dict[tuple[str, str], Term] = {}
+
+    def type(self, elem: str) -> str:
+        return elem if self.lanes is None else f"vector<[{self.lanes}]x{elem}>"
+
+    def wrap(self, name: str, elem: str | None = None) -> Term:
+        return Term(self, name, elem or self.elem)
+
+    def const(self, value: float | int, elem: str | None = None) -> Term:
+        """A constant, a float by its exact bits."""
+        elem = elem or self.elem
+        if elem == "f32":
+            text = f"0x{struct.unpack('<I', struct.pack('<f', value))[0]:08X}"
+        elif elem == "f64":
+            text = f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+        else:
+            text = str(int(value)) if elem != "i1" else str(bool(value)).lower()
+        key = (text, elem)
+        if key not in self._constants:
+            if self.lanes is None:
+                rhs = f"arith.constant {text} : {elem}" if elem != "i1" else f"arith.constant {text}"
+            else:
+                rhs = f"arith.constant dense<{text}> : {self.type(elem)}"
+            self._constants[key] = Term(self, self.emit(rhs), elem)
+        return self._constants[key]
+
+    def term(self, value: Number, elem: str) -> Term:
+        return value if isinstance(value, Term) else self.const(value, elem)
+
+    def _like(self, values: Sequence[Number]) -> list[Term]:
+        elem = next((v.elem for v in values if isinstance(v, Term)), self.elem)
+        return [self.term(v, elem) for v in values]
+
+    def op(self, name: str, *values: Number) -> Term:
+        """An operation whose operands and result have one type."""
+        terms = self._like(values)
+        kind = self.type(terms[0].elem)
+        return Term(self, self.emit(f"{name} {', '.join(t.name for t in terms)} : {kind}"), terms[0].elem)
+
+    def binary(self, name: str, a: Number, b: Number) -> Term:
+        left, right = self._like([a, b])
+        return self.op(f"arith.{name}{'f' if left.elem[0] == 'f' else 'i'}", left, right)
+
+    def fma(self, a: Number, b: Number, c: Number) -> Term:
+        """a*b + c, rounded once."""
+        return self.op("math.fma", a, b, c)
+
+    def compare(self, float_predicate: str, int_predicate: str, a: Number, b: Number) -> Term:
+        left, right = self._like([a, b])
+        kind = self.type(left.elem)
+        text = f"arith.cmpf {float_predicate}," if left.elem[0] == "f" else f"arith.cmpi {int_predicate},"
+        return Term(self, self.emit(f"{text} {left.name}, {right.name} : {kind}"), "i1")
+
+    def select(self, condition: Term, yes: Number, no: Number) -> Term:
+        left, right = self._like([yes, no])
+        kinds = self.type(left.elem) if self.lanes is None else f"{self.type('i1')}, {self.type(left.elem)}"
+        text = f"arith.select {condition.name}, {left.name}, {right.name} : {kinds}"
+        return Term(self, self.emit(text), left.elem)
+
+    def cast(self, op: str, value: Term, elem: str) -> Term:
+        text = f"{op} {value.name} : {self.type(value.elem)} to {self.type(elem)}"
+        return Term(self, self.emit(text), elem)
+
+    def bits(self, value: Term) -> Term:
+        """A float's bits."""
+        return self.cast("arith.bitcast", value, self.int)
+
+    def float(self, value: Term) -> Term:
+        """The float of some bits."""
+        return self.cast("arith.bitcast", value, self.elem)
+
+    def abs(self, value: Term) -> Term:
+        return self.op("math.absf", value)
+
+    def sqrt(self, value: Term) -> Term:
+        return self.op("math.sqrt", value)
+
+    def copysign(self, value: Term, sign: Term) -> Term:
+        return self.op("math.copysign", value, sign)
+
+    def minimum(self, a: Number, b: Number) -> Term:
+        """The smaller; of a NaN and a number, the number."""
+        return self.op("arith.minnumf", a, b)
+
+    def maximum(self, a: Number, b: Number) -> Term:
+        return self.op("arith.maxnumf", a, b)
+
+    def rint(self, value: Term) -> Term:
+        """The nearest integer, ties to even, as a float."""
+        return self.op("math.roundeven", value)
+
+    def to_int(self, value: Term) -> Term:
+        """A float that is an integer, as an integer of the same width."""
+        return self.cast("arith.fptosi", value, self.int)
+
+    def to_float(self, value: Term) -> Term:
+        return self.cast("arith.sitofp", value, self.elem)
+
+    def any(self, *conditions: Term) -> Term:
+        total = conditions[0]
+        for condition in conditions[1:]:
+            total = total | condition
+        return total
+
+    def poly(self, x: Term, coefficients: Sequence[float]) -> Term:
+        """Horner's scheme, lowest degree first."""
+        total: Number = self.const(coefficients[-1])
+        for c in reversed(coefficients[:-1]):
+            total = self.fma(total, x, c)
+        return self.term(total, self.elem)
+
+    def power_of_two(self, exponent: Term) -> Term:
+        """2**exponent for an integer in the normal range."""
+        return self.float((exponent + self.bias) << self.mantissa)
+
+    def widened(self) -> Builder:
+        """A builder of f64 over the same lanes."""
+        return Builder(self.emit, "f64", self.lanes)

@@ -1,0 +1,80 @@
+"""A plain twin of generated code: interprets the MLIR operations that vecmath writes, on numpy arrays."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+DTYPES = {
+    "f32": np.float32, "f64": np.float64, "i1": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
+}  # fmt: skip
+_COMPARE = {
+    "oeq": np.equal, "olt": np.less, "ole": np.less_equal, "ogt": np.greater, "oge": np.greater_equal,
+    "une": np.not_equal, "eq": np.equal, "ne": np.not_equal, "slt": np.less, "sle": np.less_equal,
+    "sgt": np.greater, "sge": np.greater_equal,
+}  # fmt: skip
+
+
+def _unsigned(a):
+    return a.view(f"u{a.dtype.itemsize}")
+
+
+def _fma(a, b, c):
+    wide = np.float64 if a.dtype == np.float32 else np.longdouble
+    return (a.astype(wide) * b.astype(wide) + c.astype(wide)).astype(a.dtype)
+
+
+_OPS = {
+    "arith.addf": np.add, "arith.subf": np.subtract, "arith.mulf": np.multiply, "arith.divf": np.divide,
+    "arith.addi": np.add, "arith.subi": np.subtract, "arith.muli": np.multiply, "arith.negf": np.negative,
+    "arith.andi": np.bitwise_and, "arith.ori": np.bitwise_or, "arith.xori": np.bitwise_xor,
+    "arith.shli": np.left_shift, "arith.shrsi": np.right_shift,
+    "arith.shrui": lambda a, b: np.right_shift(_unsigned(a), _unsigned(b)).view(a.dtype),
+    "arith.minnumf": np.fmin, "arith.maxnumf": np.fmax, "math.absf": np.abs, "math.sqrt": np.sqrt,
+    "math.copysign": np.copysign, "math.floor": np.floor, "math.trunc": np.trunc, "math.roundeven": np.rint,
+    "math.fma": _fma,
+}  # fmt: skip
+
+
+class NumpyEmit:
+    """emit(rhs) → name, with the values in `values`."""
+
+    def __init__(self, **values):
+        self.values = {f"%{name}": np.asarray(v) for name, v in values.items()}
+        self.count = 0
+
+    def __call__(self, rhs: str) -> str:
+        self.count += 1
+        name = f"%r{self.count}"
+        with np.errstate(all="ignore"):
+            self.values[name] = self.evaluate(rhs)
+        return name
+
+    def evaluate(self, rhs: str):
+        op, _, rest = rhs.partition(" ")
+        body, _, kind = rest.rpartition(" : ")
+        if op == "arith.constant":
+            if not kind:
+                return np.bool_(rest == "true")
+            if kind.startswith("f"):
+                bits = np.array(int(body, 16), dtype=f"u{kind[1:] == '64' and 8 or 4}")
+                return bits.view(DTYPES[kind])
+            return DTYPES[kind](int(body))
+        args = [self.values[a] for a in re.findall(r"%\w+", body)]
+        if op in ("arith.cmpf", "arith.cmpi"):
+            return _COMPARE[body.split(",")[0]](*args)
+        if op == "arith.select":
+            return np.where(*args)
+        if " to " in kind:
+            return self.cast(op, args[0], *kind.split(" to "))
+        result = _OPS[op](*args)
+        return np.asarray(result).astype(DTYPES[kind])
+
+    def cast(self, op: str, value, source: str, target: str):
+        dtype = DTYPES[target]
+        if op == "arith.bitcast":
+            return np.ascontiguousarray(value).view(dtype)
+        if op == "arith.extui":
+            return _unsigned(np.asarray(value)).astype(dtype) if source != "i1" else np.asarray(value).astype(dtype)
+        return np.asarray(value).astype(dtype)
