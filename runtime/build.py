@@ -1,0 +1,49 @@
+"""Builds the board-side worker with zig's C compiler, once for each version of its source."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from subprocess import run
+
+from torch_rvv.errors import InstallError
+from torch_rvv.knobs import knobs
+
+HERE = Path(__file__).resolve().parent
+GLIBC = "2.34"
+
+
+def compile_c(sources: list[Path], output: Path, flags: tuple[str, ...] = ()) -> None:
+    """Compile C for riscv64 Linux. Raises InstallError without the compiler, or with its messages."""
+    try:
+        import ziglang
+    except ImportError:
+        raise InstallError("the C compiler for the board's worker is missing", hint="pip install ziglang") from None
+    zig = Path(ziglang.__file__).parent / "zig"
+    cache = knobs.cache_dir / "zig"
+    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)}
+    command = [
+        str(zig), "cc", "-target", f"riscv64-linux-gnu.{GLIBC}", "-O2", "-Wall", f"-I{HERE / 'include'}",
+        *flags, "-o", str(output), *map(str, sources),
+    ]  # fmt: skip
+    done = run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise InstallError(f"the C compiler failed:\n{done.stderr.strip()}")
+
+
+def worker() -> Path:
+    """The worker's executable, built if this version of its source never was."""
+    sources = [HERE / "worker" / "worker.c"]
+    digest = hashlib.sha256(GLIBC.encode())
+    for path in [*sources, HERE / "include" / "torch_rvv.h"]:
+        digest.update(path.read_bytes())
+    target = knobs.cache_dir / f"worker-{digest.hexdigest()[:16]}"
+    if not target.exists():
+        knobs.cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=knobs.cache_dir) as folder:
+            built = Path(folder, "worker")
+            compile_c(sources, built, ("-pthread", "-ldl"))
+            built.rename(target)
+    return target
