@@ -126,10 +126,11 @@ class Store(Root):
 
 @dataclass(eq=False)
 class Fill(Root):
-    """Materialise a value in a buffer (whole, or where the domain holds)."""
+    """Materialise a value in a buffer (whole, or where the domain holds). at: index in the buffer, if another."""
 
     buffer: Node | None = None
     value: Node | None = None
+    at: Any = None
 
     def inputs(self) -> list[Node]:
         assert self.value is not None

@@ -298,10 +298,9 @@ class ToLinalg:
         first = Space.over(tuple(1 if a == axis else n for a, n in enumerate(root.shape)))
         group = Group(first)
         for value, buffer in zip(root.values, root.buffers, strict=True):
-            index = _without(first.index, axis)
-            fill = Fill(root.where, shape=first.shape, buffer=buffer, value=value)
+            index = _without(first.index, axis) or (Linear(),)
+            fill = Fill(root.where, shape=first.shape, buffer=buffer, value=value, at=index)
             group.parts.append(Part(fill, None, [value]))
-            fill.reduced = index  # type: ignore[attr-defined]
         self._group(group)
         if root.shape[axis] > 1:
             self._group(Group(Space.over(root.shape, {axis: 1}), [Part(root, None, root.values)]))
@@ -445,9 +444,7 @@ class Generic:
 
     def fill(self, part: Part, root: Fill) -> None:
         assert root.buffer is not None
-        index = getattr(root, "reduced", self.space.index)
-        if root.buffer.shape != tuple(root.shape) and len(index) != len(root.buffer.shape or ()):
-            index = (Linear(),)
+        index = self.space.index if root.at is None else root.at
         self._write(root.buffer, root.buffer.elem, flat(root.buffer, index), part.values[0], part.mask, root.where)
 
     def _write(self, base: Node, elem: str, form: Linear, value: Node, mask: Node | None, where: str | None) -> None:

@@ -1,0 +1,1 @@
+"""Triton's backend plug-in (entry point group triton.backends, name "cpu"): compiler, driver, libdevice."""
