@@ -89,6 +89,7 @@ class Knobs:
     fallback = Knob(
         "TORCH_RVV_FALLBACK", _choice("aten", "error"), "aten", "what happens to a kernel that cannot be compiled"
     )
+    force_fallback = Knob("TORCH_RVV_FORCE_FALLBACK", _bool, False, "run every kernel in aten, to test the fallback")
     cache_dir = Knob(
         "TORCH_RVV_CACHE_DIR", Path, Path.home() / ".cache" / "torch_rvv", "where compiled kernels and the worker live"
     )

@@ -1,0 +1,36 @@
+"""Where the graphs that are being compiled will run: known to the backend, needed by the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch_rvv.knobs import CodegenOptions
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A device specification (see get_device) and the options that kernels are compiled with."""
+
+    device: Any = None
+    codegen: CodegenOptions = field(default_factory=CodegenOptions)
+
+
+_placement: ContextVar[Placement | None] = ContextVar("torch_rvv_placement", default=None)
+
+
+@contextmanager
+def placing(placement: Placement) -> Iterator[None]:
+    """Programs made meanwhile (in this thread) run there."""
+    token = _placement.set(placement)
+    try:
+        yield
+    finally:
+        _placement.reset(token)
+
+
+def current_placement() -> Placement:
+    return _placement.get() or Placement()

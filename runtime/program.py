@@ -1,0 +1,243 @@
+"""A compiled graph as one program: allocations, views, kernel launches and aten calls, in order.
+
+    buf0 = empty_strided(...) ; triton_kernel_wrapper_mutation(k, buf0, arg0, n) ; aten.mm.out(...) ; output
+    →  [Call(empty, ...), Launch(k, ...), Call(aten.mm.out, ...)]  over numbered registers
+
+Buffers live in the device's memory, so that tensors stay there from one kernel to the next. Registers are
+dropped after their last use. A kernel that could not be compiled is run by its AtenKernel.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table, triton_kernel_wrapper_mutation
+from torch.fx.node import map_arg
+
+from torch_rvv.errors import Declined, TorchRvvError
+from torch_rvv.knobs import knobs
+from torch_rvv.plugin.driver import Launcher
+from torch_rvv.runtime import record
+from torch_rvv.runtime.context import Placement, current_placement
+from torch_rvv.runtime.device import get_device
+from torch_rvv.runtime.record import GraphRecord, KernelRecord
+
+
+@dataclass(frozen=True)
+class Register:
+    """A place for a value."""
+
+    number: int
+
+
+@dataclass(eq=False)
+class Step:
+    """One operation. frees: registers that are not needed after it."""
+
+    result: int
+    frees: tuple[int, ...] = ()
+
+    def run(self, values: list[Any], device: Any) -> None:
+        raise TypeError("a step of no kind")
+
+
+def resolve(item: Any, values: list[Any]) -> Any:
+    """An argument with its registers replaced by their values."""
+    if isinstance(item, Register):
+        return values[item.number]
+    if isinstance(item, tuple | list):
+        return type(item)(resolve(i, values) for i in item)
+    if isinstance(item, dict):
+        return {k: resolve(v, values) for k, v in item.items()}
+    return item
+
+
+@dataclass(eq=False)
+class Call(Step):
+    """A function of registers: an aten operation, a view, arithmetic on sizes."""
+
+    function: Callable[..., Any] = field(default=lambda: None)
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, values: list[Any], device: Any) -> None:
+        values[self.result] = self.function(*resolve(self.args, values), **resolve(self.kwargs, values))
+
+
+@dataclass(eq=False)
+class Allocate(Step):
+    """An uninitialised tensor in the device's memory."""
+
+    size: Any = ()
+    stride: Any = ()
+    dtype: torch.dtype = torch.float32
+
+    def run(self, values: list[Any], device: Any) -> None:
+        size, stride = resolve(self.size, values), resolve(self.stride, values)
+        values[self.result] = device.empty_strided([int(n) for n in size], [int(s) for s in stride], self.dtype)
+
+
+@dataclass(eq=False)
+class Launch(Step):
+    """A kernel over a grid. names: of the arguments, in the order of the kernel's signature."""
+
+    kernel: Kernel | None = None
+    grid: tuple[Any, ...] = ()
+    args: tuple[Any, ...] = ()
+
+    def run(self, values: list[Any], device: Any) -> None:
+        assert self.kernel is not None
+        grid = [int(resolve(g, values)) for g in self.grid]
+        self.kernel.run(grid, [resolve(a, values) for a in self.args], device)
+
+
+class Kernel:
+    """A kernel of the program: compiled, or run by aten. signature: types of its arguments by name."""
+
+    def __init__(self, name: str, compiled: Any, fallback: Any, noted: KernelRecord):
+        self.name, self.fallback, self.record = name, fallback, noted
+        signature = compiled.src.signature
+        self.names = [n for n, kind in signature.items() if kind != "constexpr"]
+        kinds = [signature[n] for n in self.names]
+        metadata = compiled.metadata
+        self.launcher: Launcher | None = None
+        if metadata.declined is None and not knobs.force_fallback:
+            self.launcher = Launcher(compiled.asm["so"], metadata, kinds)
+        else:
+            self._decline(metadata)
+
+    def _decline(self, metadata: Any) -> None:
+        what, where = metadata.declined or ("TORCH_RVV_FORCE_FALLBACK is set", None)
+        self.record.compiled, self.record.reason, self.record.where = False, what, where
+        if knobs.fallback == "error" and not knobs.force_fallback:
+            raise Declined(f"kernel {self.name} cannot be compiled: {what}", where=where)
+        if self.fallback is None:
+            raise Declined(f"kernel {self.name} cannot be compiled, and has no form in aten: {what}", where=where)
+        at = f" at {where}" if where else ""
+        warnings.warn(f"torch_rvv: kernel {self.name} runs in aten: {what}{at}", stacklevel=2)
+
+    def run(self, grid: Sequence[int], args: list[Any], device: Any) -> None:
+        self.record.launches += 1
+        self.record.programs += grid[0] * grid[1] * grid[2]
+        if self.launcher is None:
+            self.fallback.run(dict(zip(self.names, args, strict=True)))
+        elif knobs.verify and self.fallback is not None:
+            from torch_rvv.verify import checked
+
+            checked(self, grid, args, device)
+        else:
+            self.launch(grid, args, device)
+
+    def launch(self, grid: Sequence[int], args: list[Any], device: Any) -> None:
+        """Run the compiled code."""
+        assert self.launcher is not None
+        self.launcher.device = device
+        self.launcher.launch(grid, args)
+
+
+class Program:
+    """A compiled graph, callable like the graph itself: inputs in, list of outputs out."""
+
+    def __init__(self, steps: list[Step], inputs: list[int], constants: dict[int, Any], outputs: Any, size: int,
+                 placement: Placement, noted: GraphRecord):  # fmt: skip
+        self.steps, self.inputs, self.constants, self.outputs, self.size = steps, inputs, constants, outputs, size
+        self.placement, self.record = placement, noted
+
+    def __call__(self, *args: Any) -> Any:
+        device = get_device(self.placement.device)
+        values: list[Any] = [None] * self.size
+        for number, value in self.constants.items():
+            values[number] = value
+        for number, value in zip(self.inputs, args, strict=True):
+            values[number] = value
+        del args
+        for step in self.steps:
+            step.run(values, device)
+            for number in step.frees:
+                values[number] = None
+        return resolve(self.outputs, values)
+
+    @staticmethod
+    def from_graph(gm: torch.fx.GraphModule, fallbacks: dict[str, Any]) -> Program:
+        """The program of Inductor's FX graph. fallbacks: AtenKernel by kernel name."""
+        return _Builder(gm, fallbacks).build()
+
+
+class _Builder:
+    def __init__(self, gm: torch.fx.GraphModule, fallbacks: dict[str, Any]):
+        self.gm, self.fallbacks = gm, fallbacks
+        self.registers: dict[torch.fx.Node, Register] = {}
+        self.record = GraphRecord()
+        self.kernels: dict[str, Kernel] = {}
+
+    def build(self) -> Program:
+        steps: list[Step] = []
+        inputs: list[int] = []
+        constants: dict[int, Any] = {}
+        outputs: Any = None
+        last: dict[torch.fx.Node, int] = {}
+        for node in self.gm.graph.nodes:
+            register = self.registers[node] = Register(len(self.registers))
+            for used in node.all_input_nodes:
+                last[used] = len(steps)
+            if node.op == "placeholder":
+                inputs.append(register.number)
+            elif node.op == "get_attr":
+                constants[register.number] = getattr(self.gm, node.target)
+            elif node.op == "output":
+                outputs = self.value(node.args[0])
+                for used in node.all_input_nodes:
+                    last[used] = 1 << 60
+            else:
+                steps.append(self.step(node, register.number))
+        for node, position in last.items():
+            number = self.registers[node].number
+            if position < len(steps) and number not in constants:
+                steps[position].frees += (number,)
+        record.add(self.record)
+        size = len(self.registers)
+        return Program(steps, inputs, constants, outputs, size, current_placement(), self.record)
+
+    def value(self, argument: Any) -> Any:
+        return map_arg(argument, lambda node: self.registers[node])
+
+    def step(self, node: torch.fx.Node, result: int) -> Step:
+        if node.target is torch.empty_strided:
+            size, stride = self.value(node.args)
+            return Allocate(result, size=size, stride=stride, dtype=node.kwargs["dtype"])
+        if node.target is triton_kernel_wrapper_mutation:
+            return self.launch(node, result)
+        if isinstance(node.target, torch._ops.OpOverload) and not str(node.target).startswith("aten.sym_"):
+            name = str(node.target)
+            self.record.extern[name] = self.record.extern.get(name, 0) + 1
+        if node.op != "call_function":
+            raise TorchRvvError(f"a compiled graph with a {node.op} node is not known to the runtime")
+        return Call(result, function=node.target, args=tuple(self.value(node.args)), kwargs=dict(self.value(node.kwargs)))
+
+    def launch(self, node: torch.fx.Node, result: int) -> Step:
+        name = node.meta["rvv_kernel"]
+        kernel = self.kernels.get(name) or self.kernel(name)
+        held = {**kernel_side_table.get_constant_args(node.kwargs["constant_args_idx"]), **node.kwargs["kwargs"]}
+        args = tuple(self.value(held[n]) for n in kernel.names)
+        grid = tuple(self.value(node.kwargs["grid"][0]))
+        return Launch(result, kernel=kernel, grid=(*grid, 1, 1)[:3], args=args)
+
+    def kernel(self, name: str) -> Kernel:
+        tuner = self.gm.meta["rvv_kernels"][name]
+        compiled = tuner.compile_results[0].kernel
+        metadata = compiled.metadata._asdict()
+        fallback = self.fallbacks.get(name)
+        noted = KernelRecord(
+            name,
+            metadata=metadata,
+            binary=compiled.asm["so"],
+            seconds=sum((metadata.get("seconds") or {}).values()),
+            origins=fallback.origins if fallback is not None else [],
+        )
+        self.record.kernels.append(noted)
+        self.kernels[name] = Kernel(name, compiled, fallback, noted)
+        return self.kernels[name]

@@ -1,0 +1,85 @@
+"""The Dynamo backend "rvv": Inductor under our configuration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch._inductor import config, list_mode_options
+from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+from torch_rvv import inductor
+from torch_rvv.errors import OptionError
+from torch_rvv.knobs import CodegenOptions, knobs
+from torch_rvv.plugin.compiler import compiling
+from torch_rvv.runtime.context import Placement, placing
+from torch_rvv.target import resolve_target
+
+OPTIONS = {
+    "target": "the board to compile for: a name of torch_rvv.TARGETS or a torch_rvv.Target",
+    "device": "where to run: auto, local, virtual, or a Device",
+    "lmul": "force this LMUL (1, 2, 4, 8)",
+}
+
+
+def _split(mode: str | None, options: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(our options, Inductor's). Raises OptionError for an unknown one."""
+    ours: dict[str, Any] = {}
+    theirs: dict[str, Any] = {}
+    if mode not in (None, "default"):
+        try:
+            theirs.update(list_mode_options(mode))
+        except (KeyError, RuntimeError):
+            known = ", ".join(list_mode_options())
+            raise OptionError(f"Unknown mode {mode!r}", hint=f"Known modes: default, {known}.") from None
+    known_config = config.get_config_copy()
+    for name, value in (options or {}).items():
+        key = name.replace("-", "_")
+        if key in OPTIONS:
+            ours[key] = value
+        elif key in known_config:
+            theirs[key] = value
+        else:
+            close = difflib.get_close_matches(key, [*OPTIONS, *known_config], n=1)
+            hint = f"Did you mean {close[0]!r}? " if close else ""
+            raise OptionError(
+                f"Unknown option {name!r} for backend 'rvv'",
+                hint=f"{hint}Known options: {', '.join(OPTIONS)}, and Inductor's (torch._inductor.list_options()).",
+            )
+    # Measuring under emulation says nothing, and there are no CUDA graphs here.
+    for name in ("triton.cudagraphs", "max_autotune", "max_autotune_pointwise", "max_autotune_gemm", "coordinate_descent_tuning"):
+        theirs.pop(name, None)
+    return ours, theirs
+
+
+def rvv(
+    gm: torch.fx.GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Callable[..., Any]:
+    """Compile an FX graph for RISC-V with the vector extension; returns a callable.
+
+    mode: as torch.compile's. options: "target", "device", "lmul", or any option of Inductor's. Raises
+    OptionError for an unknown option or value.
+    """
+    ours, theirs = _split(mode, options)
+    target = resolve_target(ours.get("target", knobs.target))
+    lmul = ours.get("lmul")
+    if lmul not in (None, 1, 2, 4, 8):
+        raise OptionError(f"lmul={lmul!r} is not an LMUL", hint="Known: 1, 2, 4, 8.")
+    codegen = CodegenOptions(target=target, lmul=lmul)
+    placement = Placement(device=ours.get("device"), codegen=codegen)
+    inductor.register()
+    patches = inductor.patches(theirs)
+
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        # The backward graph is compiled later, outside of our call: set everything up again.
+        with config.patch(patches), compiling(codegen), placing(placement):
+            return compile_fx_inner(*args, **kwargs)
+
+    with config.patch(patches), compiling(codegen), placing(placement):
+        return compile_fx(gm, list(example_inputs), inner_compile=inner)

@@ -1,0 +1,182 @@
+"""Everything that steers Inductor: its config under our backend, block sizes, and the form of its output.
+
+Nothing here changes a compile that is not ours: config patches are thread-local, and our scheduling and
+wrapper stand in only while `cpu_backend` is "triton" and `fx_wrapper` is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import sympy
+import torch
+from torch._inductor import config
+from torch._inductor.choices import InductorChoices
+from torch._inductor.codegen import common
+from torch._inductor.codegen.triton import FixedTritonConfig, TritonKernel, TritonScheduling
+from torch._inductor.codegen.wrapper_fxir import FileBackedGraphModule, FxConverter, WrapperFxCodegen
+from torch._inductor.runtime.hints import ReductionHint
+from torch._inductor.runtime.runtime_utils import next_power_of_2
+from torch._inductor.virtualized import V
+
+from torch_rvv.runtime import record
+
+# Elements of a block: many vectors, so that a program's prologue costs little; small enough for the L1 cache.
+POINTWISE_BLOCK = 8192
+REDUCTION_BLOCK = 8192
+# The longest row that is reduced in one program without a loop of its own.
+PERSISTENT_LIMIT = 1 << 17
+INNER_BLOCK = 2048
+
+PATCHES: dict[str, Any] = {
+    "cpu_backend": "triton",
+    "fx_wrapper": True,
+    "fx_graph_cache": False,
+    "compile_threads": 1,
+    "triton.prefer_nd_tiling": True,
+    "triton.max_tiles": 3,
+    "triton.tile_reductions": True,
+    "triton.cooperative_reductions": False,
+    "triton.mix_order_reduction": False,
+    "triton.multi_kernel": 0,
+    "triton.unique_kernel_names": True,
+    "triton.descriptive_names": "original_aten",
+    "combo_kernels": False,
+    "benchmark_kernel": False,
+    "split_reductions": False,
+    "triton.native_matmul": False,
+    "triton.autotune_pointwise": False,
+    "coordinate_descent_tuning": False,
+    "assume_aligned_inputs": False,
+}
+
+
+def _hint(expression: Any) -> int:
+    """A size as a number: itself, or Inductor's guess for a dynamic one."""
+    return max(1, int(V.graph.sizevars.optimization_hint(expression, fallback=4096)))
+
+
+def _static(expression: Any) -> int | None:
+    return int(expression) if isinstance(expression, int | sympy.Integer) else None
+
+
+def block_sizes(tiling: dict[str, Any], persistent: bool, inner: bool) -> dict[str, int]:
+    """The block sizes of a kernel: {"XBLOCK": ..., ...} by tile prefix, x innermost.
+
+    tiling: Inductor's iteration sizes by prefix ("z", "y", "x", "r0_", "r1_"). inner: the reduction runs
+    along contiguous memory.
+    """
+    blocks: dict[str, int] = {}
+    reductions = [p for p in tiling if p.startswith("r")]
+    points = [p for p in ("x", "y", "z") if p in tiling]
+    if not reductions or all(tiling[r] == 1 for r in reductions):
+        left = POINTWISE_BLOCK
+        for prefix in points:
+            cap = INNER_BLOCK if len(points) > 1 and prefix == "x" else left
+            blocks[f"{prefix.upper()}BLOCK"] = size = min(next_power_of_2(_hint(tiling[prefix])), cap, left)
+            left = max(1, left // size)
+        return blocks
+    left = REDUCTION_BLOCK
+    for prefix in reductions:
+        size = next_power_of_2(_hint(tiling[prefix]))
+        if not persistent:
+            size = min(size, INNER_BLOCK if inner else 64, left)
+            blocks[f"{prefix.upper()}BLOCK"] = size
+        left = max(1, left // size)
+    for prefix in points:
+        rows = next_power_of_2(_hint(tiling[prefix]))
+        cap = max(1, left // 2) if inner else max(left, 64)
+        blocks[f"{prefix.upper()}BLOCK"] = size = min(rows, cap)
+        left = max(1, left // size)
+    return blocks
+
+
+class RvvChoices(InductorChoices):
+    """Inductor's heuristics for RVV: large fixed blocks, rows reduced in one go where their size is known."""
+
+    def uuid(self) -> str:
+        return f"torch_rvv {POINTWISE_BLOCK} {REDUCTION_BLOCK} {PERSISTENT_LIMIT}"
+
+    @staticmethod
+    def should_use_persistent_reduction(features: Any, cooperative_reduction: bool) -> bool:
+        length = _static(features.reduction_numel)
+        if length is None or length > PERSISTENT_LIMIT:
+            return False
+        return features.get_reduction_hint() == ReductionHint.INNER or length <= 4096
+
+    def triton_kernel_kwargs(
+        self, kernel_cls: type[TritonKernel], features: Any, groups: Sequence[Any], kernel_kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        if kernel_cls is not TritonKernel or not groups or not isinstance(groups[0], dict):
+            return kernel_kwargs
+        tiling = groups[0]
+        reduces = any(p.startswith("r") and size != 1 for p, size in tiling.items())
+        persistent = kernel_kwargs.get("override_persistent_reduction")
+        if persistent is None:
+            persistent = reduces and self.should_use_persistent_reduction(features, False)
+        inner = not reduces or features.get_reduction_hint() in (ReductionHint.INNER, ReductionHint.DEFAULT)
+        blocks = block_sizes(tiling, bool(persistent), inner)
+        return {**kernel_kwargs, "fixed_config": FixedTritonConfig({**blocks, "num_warps": 1, "num_stages": 1})}
+
+
+class RvvScheduling(TritonScheduling):
+    """TritonScheduling that notes what each kernel computes, for the aten fallback."""
+
+    def define_kernel(self, src_code: str, node_schedule: Any, kernel: Any) -> str:
+        name = super().define_kernel(src_code, node_schedule, kernel)
+        record.note(name, kernel, node_schedule)
+        return name
+
+
+class RvvConverter(FxConverter):
+    """FX conversion that keeps, for each kernel, what compiled it."""
+
+    def _generate_triton_call(self, line: Any) -> None:
+        super()._generate_triton_call(line)
+        node = next(n for n in reversed(self.gm.graph.nodes) if n.op == "call_function")
+        node.meta["rvv_kernel"] = line.kernel_name
+        self.gm.meta.setdefault("rvv_kernels", {})[line.kernel_name] = self.kernels[line.kernel_name].tuner
+
+
+class RvvWrapper(WrapperFxCodegen):
+    """The compiled graph as an FX graph, handed to our runtime."""
+
+    def _generate(self, is_inference: bool) -> tuple[FileBackedGraphModule, None]:
+        self.run_wrapper_ir_passes(is_inference)
+        prologue = "\n".join([self.imports.getvalue(), self.header.getvalue()])
+        module = RvvConverter(
+            lines=self.lines,
+            prologue=prologue,
+            graph_inputs=self.get_fx_graph_inputs(),
+            graph_outputs=self.get_graph_outputs(),
+            subgms=self.subgms,
+            is_subgraph=self.is_subgraph,
+        ).generate()
+        return FileBackedGraphModule(module, self.compile_graph(module)), None
+
+    def compile_graph(self, gm: torch.fx.GraphModule) -> Callable[..., Any]:
+        from torch_rvv.runtime.program import Program
+
+        return Program.from_graph(gm, record.take())
+
+
+@cache
+def register() -> None:
+    """Put our scheduling and wrapper beside Inductor's own for CPU, chosen by config at each compile."""
+    common.init_backend_registration()
+    held = common.device_codegens["cpu"]
+
+    def scheduling(scheduler: Any) -> Any:
+        ours = config.cpu_backend == "triton" and config.fx_wrapper
+        return RvvScheduling(scheduler) if ours else held.scheduling(scheduler)
+
+    common.register_backend_for_device(
+        "cpu", scheduling, held.wrapper_codegen, held.cpp_wrapper_codegen, RvvWrapper
+    )
+
+
+def patches(extra: dict[str, Any]) -> dict[str, Any]:
+    """The config patch of one compile: ours, then the user's Inductor options."""
+    return {**PATCHES, "inductor_choices_class": RvvChoices, **extra}
