@@ -50,6 +50,8 @@ PATCHES: dict[str, Any] = {
     "triton.autotune_pointwise": False,
     "coordinate_descent_tuning": False,
     "assume_aligned_inputs": False,
+    "alignment_asserts": False,
+    "size_asserts": False,
 }
 
 

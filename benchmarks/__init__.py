@@ -1,0 +1,1 @@
+"""Models to test with, and what measures accuracy and speed."""

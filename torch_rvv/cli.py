@@ -1,0 +1,78 @@
+"""python -m torch_rvv accuracy | explain."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+from torch_rvv.errors import TorchRvvError
+
+
+def accuracy(arguments: argparse.Namespace) -> int:
+    """Run models and compare them with eager; exit code 1 unless all pass."""
+    if arguments.vlen:
+        os.environ["TORCH_RVV_VLEN"] = str(arguments.vlen)
+    import torch
+
+    from torch_rvv.benchmarks.accuracy import measure, table
+    from torch_rvv.benchmarks.models import MODELS
+
+    names = arguments.models.split(",") if arguments.models else list(MODELS)
+    dtype = getattr(torch, arguments.dtype)
+    results = []
+    for name in names:
+        result = measure(name, dtype, arguments.training, arguments.dynamic)
+        print(f"{name}: {result.status} ({result.seconds:.1f} s)", file=sys.stderr, flush=True)
+        results.append(result)
+    print(table(results))
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps([r.to_json() for r in results], indent=1))
+    return int(any(r.status != "pass" for r in results))
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """Run a script and report every kernel that was compiled in it."""
+    from torch_rvv.explain import Report
+    from torch_rvv.runtime import record
+
+    sys.argv = [arguments.script, *arguments.arguments]
+    with record.collecting() as graphs:
+        runpy.run_path(arguments.script, run_name="__main__")
+    report = Report.of(graphs)
+    print(report)
+    if arguments.json:
+        Path(arguments.json).write_text(report.to_json())
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m torch_rvv", description=__doc__)
+    commands = top.add_subparsers(required=True)
+    one = commands.add_parser("accuracy", help=accuracy.__doc__)
+    one.add_argument("--models", help="comma-separated names or module:function paths; all by default")
+    one.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    one.add_argument("--training", action="store_true", help="forward and backward")
+    one.add_argument("--dynamic", action="store_true", help="dynamic shapes, at two sizes")
+    one.add_argument("--vlen", type=int, help="VLEN of the virtual board in bits")
+    one.add_argument("--json", help="write the results to this file")
+    one.set_defaults(run=accuracy)
+    two = commands.add_parser("explain", help=explain.__doc__)
+    two.add_argument("--json", help="write the report to this file")
+    two.add_argument("script")
+    two.add_argument("arguments", nargs=argparse.REMAINDER)
+    two.set_defaults(run=explain)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, run, and turn our own errors into one clear line."""
+    arguments = parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except TorchRvvError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
