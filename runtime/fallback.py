@@ -231,7 +231,7 @@ class _Run:
         for k in range(1, self.shape[axis]):
             joined = combine(tuple(r.select(axis, k - 1) for r in rows), tuple(r.select(axis, k) for r in rows))
             for r, j in zip(rows, joined, strict=True):
-                r.select(axis, k).copy_(j)
+                r.select(axis, k).copy_(getattr(j, "value", j))
         return tuple(rows)
 
     def sort(self, dtypes: Any, values: tuple[Any, ...], stable: bool, descending: bool) -> tuple[torch.Tensor, ...]:

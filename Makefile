@@ -1,0 +1,43 @@
+# make demo, make test: all the set-up a fresh Debian machine needs, then the thing itself.
+# make lint, make long: style and types; the sweeps that run before an issue is closed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+APT := qemu-user libc6-riscv64-cross python3-venv
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+JOBS ?= 2
+
+.PHONY: demo test lint long setup system
+
+demo: setup
+	$(BIN)/python examples/demo.py
+
+test: setup lint
+	$(BIN)/python -m pytest -n $(JOBS) tests
+
+long: setup
+	$(BIN)/python -m pytest -n $(JOBS) -m long tests
+	for dtype in float32 float16 bfloat16; do $(BIN)/python -m torch_rvv accuracy --dtype $$dtype || exit 1; done
+	$(BIN)/python -m torch_rvv accuracy --training --models gpt2,bert,resnet
+	for vlen in 128 512 1024; do $(BIN)/python -m torch_rvv accuracy --vlen $$vlen || exit 1; done
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: system $(VENV)/.installed
+
+system:
+	@command -v qemu-riscv64 >/dev/null && [ -e /usr/riscv64-linux-gnu/lib/ld-linux-riscv64-lp64d.so.1 ] \
+	  && $(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	  || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y --no-install-recommends $(APT); }
+
+# torch first and alone: its CPU build is a version of its own, and nothing after it may ask for another.
+$(VENV)/.installed: setup.py pyproject.toml
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q torch==2.13.0
+	$(BIN)/python -m pip install -q "setuptools>=77" wheel
+	$(BIN)/python -m pip install -q --no-build-isolation -e ".[test]"
+	touch $@

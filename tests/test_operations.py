@@ -1,0 +1,150 @@
+"""Every elementwise operation that Inductor can emit, on every dtype, against aten on the virtual board."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import FLOATS, INTEGERS, assert_same, sample
+
+pytestmark = pytest.mark.board
+
+# name → (function, inputs, dtypes, allowed ulps)
+F, I, B = FLOATS, INTEGERS, [torch.bool]
+UNARY = {
+    "abs": (torch.abs, F + [torch.int8, torch.int16, torch.int32, torch.int64]),
+    "neg": (torch.neg, F + I),
+    "sqrt": (torch.sqrt, F),
+    "rsqrt": (torch.rsqrt, F),
+    "reciprocal": (torch.reciprocal, F),
+    "square": (torch.square, F + I),
+    "exp": (torch.exp, F),
+    "exp2": (torch.exp2, F),
+    "expm1": (torch.expm1, F),
+    "log": (torch.log, F),
+    "log2": (torch.log2, F),
+    "log10": (torch.log10, F),
+    "log1p": (torch.log1p, F),
+    "sin": (torch.sin, F),
+    "cos": (torch.cos, F),
+    "tan": (torch.tan, F),
+    "asin": (torch.asin, F),
+    "acos": (torch.acos, F),
+    "atan": (torch.atan, F),
+    "sinh": (torch.sinh, F),
+    "cosh": (torch.cosh, F),
+    "tanh": (torch.tanh, F),
+    "asinh": (torch.asinh, F),
+    "acosh": (torch.acosh, F),
+    "atanh": (torch.atanh, F),
+    "erf": (torch.erf, F),
+    "erfc": (torch.erfc, F),
+    "sigmoid": (torch.sigmoid, F),
+    "relu": (torch.relu, F + I),
+    "gelu": (torch.nn.functional.gelu, F),
+    "silu": (torch.nn.functional.silu, F),
+    "floor": (torch.floor, F),
+    "ceil": (torch.ceil, F),
+    "trunc": (torch.trunc, F),
+    "round": (torch.round, F),
+    "sign": (torch.sign, F + I),
+    "signbit": (torch.signbit, F),
+    "isnan": (torch.isnan, F),
+    "isinf": (torch.isinf, F),
+    "logical_not": (torch.logical_not, F + I + B),
+    "bitwise_not": (torch.bitwise_not, I + B),
+    "to_float32": (lambda x: x.to(torch.float32), F + I + B),
+    "to_bool": (lambda x: x.to(torch.bool), F + I + B),
+    "to_int64": (lambda x: x.to(torch.int64), I + B),
+    "to_bfloat16": (lambda x: x.to(torch.bfloat16), F + I + B),
+    "to_float16": (lambda x: x.to(torch.float16), [torch.float32, torch.bfloat16] + I + B),
+}
+BINARY = {
+    "add": (torch.add, F + I),
+    "sub": (torch.sub, F + I),
+    "mul": (torch.mul, F + I),
+    "div": (torch.div, F),
+    "maximum": (torch.maximum, F + I),
+    "minimum": (torch.minimum, F + I),
+    "fmod": (torch.fmod, [torch.float32, torch.float64]),
+    "remainder": (torch.remainder, [torch.float32, torch.float64]),
+    "atan2": (torch.atan2, [torch.float32, torch.float64]),
+    "pow": (torch.pow, [torch.float32]),
+    "hypot": (torch.hypot, [torch.float32]),
+    "copysign": (torch.copysign, F),
+    "nextafter": (torch.nextafter, [torch.float32, torch.float64]),
+    "eq": (torch.eq, F + I + B),
+    "ne": (torch.ne, F + I + B),
+    "lt": (torch.lt, F + I),
+    "le": (torch.le, F + I),
+    "gt": (torch.gt, F + I),
+    "ge": (torch.ge, F + I),
+    "logical_and": (torch.logical_and, F + I + B),
+    "logical_or": (torch.logical_or, F + I + B),
+    "logical_xor": (torch.logical_xor, F + I + B),
+    "bitwise_and": (torch.bitwise_and, I + B),
+    "bitwise_or": (torch.bitwise_or, I + B),
+    "bitwise_xor": (torch.bitwise_xor, I + B),
+}
+ULPS = {"pow": 8, "gelu": 64, "fmod": 0, "tan": 8, "erfc": 8, "acosh": 8, "sinh": 8, "exp2": 8, "div": 4}
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_unary_operation_agrees_with_aten(name, rvv):
+    function, dtypes = UNARY[name]
+    inputs = [sample(d) for d in dtypes]
+
+    def run(*xs):
+        return tuple(function(x) for x in xs)
+
+    for ours, theirs in zip(rvv(run)(*inputs), run(*inputs), strict=True):
+        assert_same(ours, theirs, ULPS.get(name, 4))
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_operation_agrees_with_aten(name, rvv):
+    function, dtypes = BINARY[name]
+    inputs = [(sample(d), sample(d, seed=3)) for d in dtypes]
+
+    def run(pairs):
+        return tuple(function(x, y) for x, y in pairs)
+
+    for ours, theirs in zip(rvv(run)(inputs), run(inputs), strict=True):
+        assert_same(ours, theirs, ULPS.get(name, 4))
+
+
+@pytest.mark.parametrize("rounding", ["floor", "trunc"])
+def test_integer_division_rounds_as_aten_does(rounding, rvv):
+    inputs = [(sample(d), sample(d, seed=1)) for d in (torch.int32, torch.int64, torch.int16)]
+    inputs = [(x, torch.where(y == 0, 7, y)) for x, y in inputs]
+    inputs = [(torch.where(x == torch.iinfo(x.dtype).min, 5, x), y) for x, y in inputs]
+
+    def run(pairs):
+        return tuple(torch.div(x, y, rounding_mode=rounding) for x, y in pairs)
+
+    for ours, theirs in zip(rvv(run)(inputs), run(inputs), strict=True):
+        assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("shift", ["bitwise_left_shift", "bitwise_right_shift"])
+def test_shifts_agree_with_aten(shift, rvv):
+    function = getattr(torch, shift)
+    inputs = [(sample(d), sample(d).abs() % 7) for d in (torch.int32, torch.int64, torch.int16)]
+    inputs = [(x, y.clamp(0, 6)) for x, y in inputs]
+
+    def run(pairs):
+        return tuple(function(x, y) for x, y in pairs)
+
+    for ours, theirs in zip(rvv(run)(inputs), run(inputs), strict=True):
+        assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 8, 63, 64, 65, 8191, 8192, 8193])
+def test_every_length_is_computed_and_nothing_beyond_it(n, rvv):
+    def run(x, out):
+        out.copy_(torch.sin(x) + 1)
+
+    x = sample(torch.float32, n, low=-1, high=1) if n else torch.empty(0)
+    memory = torch.full((n + 64,), 7.0)
+    rvv(run)(x, memory[32 : 32 + n])
+    assert_same(memory[32 : 32 + n], torch.sin(x) + 1)
+    assert bool((memory[:32] == 7).all()) and bool((memory[32 + n :] == 7).all())

@@ -1,0 +1,129 @@
+"""What became of a model: one row a kernel, with the proof of vector code read from its object.
+
+    report = torch_rvv.explain(model, x)
+    print(report); report.to_json()
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from torch_rvv.machinecode import count
+from torch_rvv.runtime import record
+from torch_rvv.runtime.record import GraphRecord, KernelRecord
+
+
+@dataclass
+class Row:
+    """One kernel. vector, scalar: instructions in its code (static). accesses: loads and stores by kind."""
+
+    name: str
+    compiled: bool
+    reason: str | None
+    where: str | None
+    vector: int
+    scalar: int
+    lmul: str
+    spills: int
+    accesses: dict[str, int]
+    gathers: list[str]
+    origins: list[str]
+    launches: int
+    compile_ms: float
+
+    @staticmethod
+    def of(kernel: KernelRecord) -> Row:
+        accesses = kernel.metadata.get("accesses") or []
+        code = count(kernel.binary) if kernel.compiled and kernel.binary else None
+        return Row(
+            name=kernel.name,
+            compiled=kernel.compiled,
+            reason=kernel.reason,
+            where=kernel.where,
+            vector=code.vector if code else 0,
+            scalar=code.scalar if code else 0,
+            lmul=",".join(sorted(code.lmul, key=_size)) if code else "",
+            spills=code.spills if code else 0,
+            accesses=dict(Counter(a["kind"] for a in accesses)),
+            gathers=[f"{a['op']} of argument {a['arg']}: {a['why']} ({a['where']})" for a in accesses if a["kind"] == "gather"],
+            origins=kernel.origins,
+            launches=kernel.launches,
+            compile_ms=round(kernel.seconds * 1e3, 1),
+        )
+
+
+def _size(lmul: str) -> float:
+    top, _, bottom = lmul.partition("/")
+    return int(top) / int(bottom or 1)
+
+
+@dataclass
+class Report:
+    """The kernels of one or several compiled graphs, and the calls that stay in aten. str() is a table."""
+
+    rows: list[Row] = field(default_factory=list)
+    extern: dict[str, int] = field(default_factory=dict)
+
+    @staticmethod
+    def of(graphs: list[GraphRecord]) -> Report:
+        extern: Counter[str] = Counter()
+        for graph in graphs:
+            extern.update(graph.extern)
+        return Report([Row.of(k) for g in graphs for k in g.kernels], dict(extern))
+
+    def to_json(self) -> str:
+        """{"kernels": [row, ...], "extern": {aten call: count}, "median_compile_ms": ...}"""
+        return json.dumps(
+            {"kernels": [asdict(r) for r in self.rows], "extern": self.extern, "median_compile_ms": self.median_ms}, indent=1
+        )
+
+    @property
+    def median_ms(self) -> float | None:
+        """Median time of lowering a kernel to its .so, in milliseconds."""
+        times = [r.compile_ms for r in self.rows if r.compiled]
+        return statistics.median(times) if times else None
+
+    def __str__(self) -> str:
+        head = ("kernel", "how", "vector", "scalar", "LMUL", "spills", "loads and stores", "ms", "from")
+        body = [_cells(r) for r in self.rows]
+        widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [head, *body]]
+        for r in self.rows:
+            if r.reason:
+                lines.append(f"fell back: {r.name}: {r.reason}" + (f" at {r.where}" if r.where else ""))
+            lines += [f"gather: {r.name}: {g}" for g in r.gathers]
+        if self.extern:
+            lines.append("in aten: " + ", ".join(f"{n} x {name}" for name, n in sorted(self.extern.items())))
+        done = sum(r.compiled for r in self.rows)
+        summary = f"{done} of {len(self.rows)} kernels compiled"
+        if self.median_ms is not None:
+            summary += f"; median lowering time {self.median_ms:.0f} ms"
+        return "\n".join([*lines, summary])
+
+
+def _cells(r: Row) -> tuple[str, ...]:
+    name = r.name if len(r.name) <= 58 else r.name[:40] + "..." + r.name[-15:]
+    accesses = ", ".join(f"{n} {kind}" for kind, n in sorted(r.accesses.items(), key=lambda kv: -kv[1]))
+    origins = ", ".join(o.removeprefix("aten.") for o in r.origins)
+    origins = origins if len(origins) <= 60 else origins[:57] + "..."
+    how = "rvv" if r.compiled else "aten"
+    return (name, how, str(r.vector), str(r.scalar), r.lmul, str(r.spills), accesses, f"{r.compile_ms:.0f}", origins)
+
+
+def explain(model: Callable[..., Any], *args: Any, options: dict[str, Any] | None = None, **kwargs: Any) -> Report:
+    """Compile a model (or function) afresh for RVV, run it once on the arguments, and report its kernels.
+
+    options: as for torch.compile(backend="rvv"). Raises what compiling or running raises.
+    """
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="rvv", options=options)
+    with record.collecting() as graphs:
+        compiled(*args, **kwargs)
+    return Report.of(graphs)
