@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 from torch_rvv.errors import Declined
 from torch_rvv.lowering import halffloat, vecmath
+from torch_rvv.lowering.vecmath.builder import floor_to_int, truncate_to_int
 from torch_rvv.target import Target
 
 # What LLVM selects by itself on scalable vectors.
 NATIVE_MATH = frozenset(
     "math." + op
-    for op in "absf absi ceil copysign ctlz ctpop cttz floor fma round roundeven sqrt trunc".split()
+    for op in "absf absi ceil copysign ctlz ctpop cttz floor fma round roundeven sqrt".split()
 )
 # MLIR's name of a function → vecmath's, where they differ.
 _RENAMED = {"powf": "pow"}
@@ -31,6 +32,7 @@ _VP_DIVISION = {
     "arith.remsi": "llvm.vp.srem",
     "arith.remui": "llvm.vp.urem",
 }
+_TO_INTEGER = frozenset({"arith.fptosi", "arith.fptoui"})
 _HIGH_HALF = {"arith.mului_extended": "llvm.riscv.vmulhu", "arith.mulsi_extended": "llvm.riscv.vmulh"}
 _FP8 = {"f8E4M3FN": "e4m3fn", "f8E5M2": "e5m2"}
 
@@ -122,9 +124,25 @@ class Operations:
                     f" : ({vector}, {vector}, {mask}, i32) -> {vector}"
                 )
             ]
+        if lanes is not None and op in _TO_INTEGER:
+            return [self._to_integer(op, args[0], elems[0], results[0], lanes, emit)]
         if lanes is not None and op in _HIGH_HALF and evl is not None:
             return self._extended(op, args, elems[0], lanes, emit, evl[1])
         return self._plain(op, attr, args, elems, results, lanes, emit)
+
+    def _to_integer(self, op: str, value: str, source: str, result: str, lanes: int, emit: Emit) -> str:
+        """A float rounded towards zero, as an integer."""
+        width = max(bits_of(source), min(bits_of(result), 64))
+        wide = f"f{width}"
+        if wide != source:
+            value = emit(f"arith.extf {value} : {self.type(source, lanes)} to {self.type(wide, lanes)}")
+        if op == "arith.fptosi":
+            whole = truncate_to_int(value, wide, lanes, emit)
+        else:
+            whole = floor_to_int(value, wide, lanes, emit, "llvm.riscv.vfcvt.xu.f.v")
+        if result == f"i{width}":
+            return whole
+        return emit(f"arith.trunci {whole} : {self.type(f'i{width}', lanes)} to {self.type(result, lanes)}")
 
     def _extended(self, op: str, args: Sequence[str], elem: str, lanes: int, emit: Emit, evl: str) -> list[str]:
         """Both halves of a product: vmul and vmulh (upstream's expansion loses the vectors' scalability)."""

@@ -28,14 +28,26 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
     return torch.as_strided(tensor, (count,), (1,), 0)
 
 
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor like this one, on a copy of its whole storage."""
-    return torch.as_strided(_whole(tensor).clone(), tensor.shape, tensor.stride(), tensor.storage_offset())
+def _copies(args: list[Any]) -> list[Any]:
+    """The arguments on copies of their storages: what shares memory still does."""
+    storages: dict[int, torch.Tensor] = {}
+    copies = []
+    for argument in args:
+        if isinstance(argument, torch.Tensor):
+            key = argument.untyped_storage().data_ptr()
+            if key not in storages:
+                count = argument.untyped_storage().nbytes()
+                raw = torch.empty(0, dtype=torch.uint8).set_(argument.untyped_storage(), 0, (count,), (1,))
+                storages[key] = raw.clone()
+            flat = storages[key].view(argument.dtype)
+            argument = torch.as_strided(flat, argument.shape, argument.stride(), argument.storage_offset())
+        copies.append(argument)
+    return copies
 
 
 def checked(kernel: Any, grid: Sequence[int], args: list[Any], device: Any) -> None:
     """Launch a kernel, run its twin on copies, compare. Raises VerifyError."""
-    expected = [_copy(a) if isinstance(a, torch.Tensor) else a for a in args]
+    expected = _copies(args)
     kernel.launch(grid, args, device)
     kernel.fallback.run(dict(zip(kernel.names, expected, strict=True)))
     for name, ours, theirs in zip(kernel.names, args, expected, strict=True):

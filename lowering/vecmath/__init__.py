@@ -72,6 +72,7 @@ FUNCTIONS: dict[str, MathFunction] = {
         MathFunction("remainder", S.remainder, 2, through_f64=True),
         MathFunction("nextafter", S.nextafter, 2),
         MathFunction("fdim", S.fdim, 2),
+        MathFunction("trunc", lambda b, x: b.trunc(x)),
         MathFunction("isinf", S.is_infinite, result="i1"),
         MathFunction("isnan", S.is_nan, result="i1"),
         MathFunction("finite", S.is_finite, result="i1"),

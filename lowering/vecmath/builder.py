@@ -87,12 +87,37 @@ class Term:
         return self.b.compare("une", "ne", self, self)
 
 
+def floor_to_int(value: str, elem: str, lanes: int, emit: Callable[..., str], intrinsic: str) -> str:
+    """A vector of floats as integers of the same width, by a vfcvt intrinsic rounding down (mode 2).
+
+    Rounding towards zero would be vfcvt.rtz, on which qemu 7 aborts when it comes first after a vsetvli.
+    """
+    floats, integers = f"vector<[{lanes}]x{elem}>", f"vector<[{lanes}]xi{elem[1:]}>"
+    poison, mode = emit(f"llvm.mlir.poison : {integers}"), emit("llvm.mlir.constant(2 : i64) : i64")
+    length = emit("llvm.mlir.constant(-1 : i64) : i64")
+    return emit(
+        f'llvm.call_intrinsic "{intrinsic}"({poison}, {value}, {mode}, {length})'
+        f" : ({integers}, {floats}, i64, i64) -> {integers}"
+    )
+
+
+def truncate_to_int(value: str, elem: str, lanes: int, emit: Callable[..., str]) -> str:
+    """A vector of floats rounded towards zero, as integers of the same width: the floor, plus one where that
+    went away from zero."""
+    b = Builder(emit, elem, lanes)
+    x = b.wrap(value)
+    floor = Term(b, floor_to_int(value, elem, lanes, emit, "llvm.riscv.vfcvt.x.f.v"), b.int)
+    inexact = b.compare("one", "ne", b.to_float(floor), x) & (x < 0.0)
+    return (floor + b.cast("arith.extui", inexact, b.int)).name
+
+
 class Builder:
     """Writes terms of one float type (f32 or f64) through emit(rhs) → name."""
 
     def __init__(self, emit: Callable[..., str], elem: str, lanes: int | None):
         self.emit, self.elem, self.lanes = emit, elem, lanes
         self.wide = elem == "f64"
+        self.narrowest = elem  # the type that the arguments had before they were widened
         self.int = "i64" if self.wide else "i32"
         self.mantissa = 52 if self.wide else 23
         self.bias = 1023 if self.wide else 127
@@ -189,7 +214,19 @@ class Builder:
 
     def to_int(self, value: Term) -> Term:
         """A float that is an integer, as an integer of the same width."""
-        return self.cast("arith.fptosi", value, self.int)
+        if self.lanes is None:
+            return self.cast("arith.fptosi", value, self.int)
+        kinds = f"({self.type(value.elem)}) -> {self.type(self.int)}"
+        return Term(self, self.emit(f'llvm.call_intrinsic "llvm.lrint"({value.name}) : {kinds}'), self.int)
+
+    def trunc(self, value: Term) -> Term:
+        """Rounded towards zero, as a float; -0 and NaN stay."""
+        if self.lanes is None:
+            return self.op("math.trunc", value)
+        size = self.abs(value)
+        whole = floor_to_int(size.name, self.elem, self.lanes, self.emit, "llvm.riscv.vfcvt.x.f.v")
+        rounded = self.copysign(self.to_float(Term(self, whole, self.int)), value)
+        return self.select(size < float(2**self.mantissa), rounded, value)
 
     def to_float(self, value: Term) -> Term:
         return self.cast("arith.sitofp", value, self.elem)
@@ -213,4 +250,6 @@ class Builder:
 
     def widened(self) -> Builder:
         """A builder of f64 over the same lanes."""
-        return Builder(self.emit, "f64", self.lanes)
+        wide = Builder(self.emit, "f64", self.lanes)
+        wide.narrowest = self.narrowest
+        return wide

@@ -27,8 +27,7 @@ def reduce(b: Builder, x: Term) -> tuple[Term, Term]:
         r = w.fma(n, -HALF_PI[0], wide)
         r = w.fma(n, -HALF_PI[1], r)
         narrow = b.cast("arith.truncf", b.wrap(r.name, "f64"), "f32")
-        whole = b.cast("arith.fptosi", b.wrap(n.name, "f64"), "i64")
-        return b.cast("arith.trunci", whole, "i32"), narrow
+        return b.cast("arith.trunci", b.wrap(w.to_int(n).name, "i64"), "i32"), narrow
     n = b.rint(x * TWO_OVER_PI)
     r = x
     for part in HALF_PI:
@@ -79,14 +78,14 @@ def tan(b: Builder, x: Term) -> Term:
 def sinpi(b: Builder, x: Term) -> Term:
     n = b.rint(x * 2.0)
     r = (x - n * 0.5) * 3.141592653589793
-    whole = b.to_int(n - b.op("math.trunc", n * 0.25) * 4.0)
+    whole = b.to_int(n - b.trunc(n * 0.25) * 4.0)
     return b.select((x - x).equals(0.0), _circular(b, x, whole, r), nan)
 
 
 def cospi(b: Builder, x: Term) -> Term:
     n = b.rint(x * 2.0)
     r = (x - n * 0.5) * 3.141592653589793
-    whole = b.to_int(n - b.op("math.trunc", n * 0.25) * 4.0)
+    whole = b.to_int(n - b.trunc(n * 0.25) * 4.0)
     return b.select((x - x).equals(0.0), _circular(b, x, whole + 1, r), nan)
 
 

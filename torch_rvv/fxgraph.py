@@ -1,0 +1,134 @@
+"""A compiled graph's form: Inductor's wrapper lines → an FX graph → our Program.
+
+    AllocateLine(buf0), KernelCallLine(triton_..., arg0, buf0, n), ExternKernelOutLine(mm)
+    →  %buf0 = empty_strided(...) ; triton_kernel_wrapper_mutation(...) ; aten.mm.out(...)
+
+Most of it is Inductor's own FX conversion; here is what that lacks. What neither knows (loops as
+higher-order operators, some effects) is raised as NotInFx, and the graph keeps Inductor's Python wrapper
+(see pywrapper.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sympy
+import torch
+from torch._inductor.codegen.common import FileBackedGraphModule
+from torch._inductor.codegen.wrapper_fxir import FxConverter, WrapperFxCodegen
+from torch._inductor.virtualized import V
+from torch.fx.node import map_aggregate
+
+from torch_rvv.errors import TorchRvvError
+from torch_rvv.runtime import record
+from torch_rvv.runtime.context import placed
+
+
+class NotInFx(TorchRvvError):
+    """A graph has something that FX conversion does not know. Never reaches a user."""
+
+
+class RvvConverter(FxConverter):
+    """FX conversion that keeps, for each kernel, what compiled it."""
+
+    def _generate_graph_constants(self) -> None:
+        super()._generate_graph_constants()
+        for name in V.graph.constants:
+            # Shapes are propagated over fake tensors: a real one among them is refused.
+            node = self.buffer_to_node[name]
+            node.meta["val"] = V.fake_mode.from_tensor(node.meta["val"])
+
+    def _import_kernel(self, code: str, kernel_name: str) -> Any:
+        tuner = super()._import_kernel(code, kernel_name)
+        prefer_compiled(tuner)
+        return tuner
+
+    def _generate_triton_call(self, line: Any) -> None:
+        super()._generate_triton_call(line)
+        node = next(n for n in reversed(self.gm.graph.nodes) if n.op == "call_function")
+        node.meta["rvv_kernel"] = line.kernel_name
+        self.gm.meta.setdefault("rvv_kernels", {})[line.kernel_name] = self.kernels[line.kernel_name].tuner
+
+    def _generate_sym_node(self, s: Any) -> Any:
+        if isinstance(s, sympy.Float):
+            return float(s)
+        if isinstance(s, sympy.Expr | torch.fx.Node):
+            return super()._generate_sym_node(s)
+        return s
+
+    def _scalars(self, item: Any) -> Any:
+        """An argument of an aten call with its symbolic sizes replaced by the nodes that compute them."""
+
+        def scalar(leaf: Any) -> Any:
+            if isinstance(leaf, torch.SymInt | torch.SymFloat | torch.SymBool):
+                leaf = leaf.node.expr
+            if isinstance(leaf, sympy.Integer):
+                return int(leaf)
+            return self._sympy_interp(leaf).node if isinstance(leaf, sympy.Basic) else leaf
+
+        return map_aggregate(item, scalar)
+
+    def _generate_extern_kernel_common(self, kernel: Any, out_ir_node: Any) -> None:
+        held = kernel.constant_args, kernel.kwargs
+        kernel.constant_args, kernel.kwargs = self._scalars(tuple(held[0])), dict(self._scalars(held[1]))
+        try:
+            super()._generate_extern_kernel_common(kernel, out_ir_node)
+        finally:
+            kernel.constant_args, kernel.kwargs = held
+
+    def _generate_fallback_call(self, ir_node: Any, args: Any = None, kwargs: Any = None) -> None:
+        super()._generate_fallback_call(ir_node, self._scalars(args or ()), dict(self._scalars(kwargs or {})))
+
+    def _generate_unbacked_symbol_defs(self, line: Any) -> None:
+        # Calls without a result (checks that only have effects) come here too, with nothing to define.
+        if line.unbacked_bindings:
+            super()._generate_unbacked_symbol_defs(line)
+
+
+def prefer_compiled(tuner: Any) -> None:
+    """Put a kernel's configurations that could be compiled first: the first one is used."""
+    tuner.compile_results.sort(key=lambda result: result.kernel.metadata.declined is not None)
+
+
+class BoxedModule(FileBackedGraphModule):
+    """What Inductor calls: takes the inputs out of the caller's list, so that each is freed after its last use."""
+
+    def call(self, args: list[Any]) -> Any:
+        inputs = list(args)
+        args.clear()
+        return self.compiled_fn(inputs)
+
+
+class RvvWrapper(WrapperFxCodegen):
+    """The compiled graph as an FX graph, handed to our runtime."""
+
+    @classmethod
+    def create(cls, *args: Any, **kwargs: Any) -> Any:
+        # Someone else's fx_wrapper compile for the CPU gets Inductor's own class.
+        return super().create(*args, **kwargs) if placed() else WrapperFxCodegen.create(*args, **kwargs)
+
+    def _generate(self, is_inference: bool) -> tuple[FileBackedGraphModule, None]:
+        self.run_wrapper_ir_passes(is_inference)
+        converter = RvvConverter(
+            lines=self.lines,
+            prologue="\n".join([self.imports.getvalue(), self.header.getvalue()]),
+            graph_inputs=self.get_fx_graph_inputs(),
+            graph_outputs=self.get_graph_outputs(),
+            subgms=self.subgms,
+            is_subgraph=self.is_subgraph,
+        )
+        try:
+            module = converter.generate()
+        except TorchRvvError:
+            raise
+        except Exception as error:
+            record.take()
+            reason = " ".join(str(error).split())
+            raise NotInFx(f"{type(error).__name__}: {reason[:300]}") from error
+        return BoxedModule(module, self.compile_graph(module)), None
+
+    def compile_graph(self, gm: torch.fx.GraphModule) -> Callable[..., Any]:
+        from torch_rvv.runtime.program import Program
+
+        return Program.from_graph(gm, record.take()).run
