@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch_rvv.knobs import CodegenOptions
-from torch_rvv.lowering import llvm
+from torch_rvv.knobs import CodegenOptions, knobs
+from torch_rvv.lowering import contracts, llvm
 from torch_rvv.lowering.linalg_to_vector import linalg_to_vector
 from torch_rvv.lowering.ttir_to_linalg import ttir_to_linalg
 
@@ -25,6 +25,14 @@ STAGES: dict[str, Stage] = {
 }
 
 
+def run(name: str, source: Any, metadata: dict[str, Any], options: CodegenOptions) -> Any:
+    """One stage by name; under TORCH_RVV_VERIFY its result is held against the contract of its level."""
+    result = STAGES[name](source, metadata, options)
+    if knobs.verify:
+        contracts.check(name, result)
+    return result
+
+
 def lower(ttir: str, options: CodegenOptions) -> tuple[dict[str, Any], dict[str, Any]]:
     """All stages: ({"ttir": ..., each stage's result}, metadata).
 
@@ -33,6 +41,6 @@ def lower(ttir: str, options: CodegenOptions) -> tuple[dict[str, Any], dict[str,
     asm: dict[str, Any] = {"ttir": ttir}
     metadata: dict[str, Any] = {}
     source: Any = ttir
-    for name, stage in STAGES.items():
-        source = asm[name] = stage(source, metadata, options)
+    for name in STAGES:
+        source = asm[name] = run(name, source, metadata, options)
     return asm, metadata

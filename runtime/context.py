@@ -32,5 +32,10 @@ def placing(placement: Placement) -> Iterator[None]:
         _placement.reset(token)
 
 
+def placed() -> bool:
+    """Whether a compile of ours is under way (in this thread)."""
+    return _placement.get() is not None
+
+
 def current_placement() -> Placement:
     return _placement.get() or Placement()

@@ -91,8 +91,13 @@ class Launch(Step):
 
     def run(self, values: list[Any], device: Any) -> None:
         assert self.kernel is not None
-        grid = [int(resolve(g, values)) for g in self.grid]
-        self.kernel.run(grid, [resolve(a, values) for a in self.args], device)
+        grid = [int(values[g.number] if type(g) is Register else g) for g in self.grid]
+        self.kernel.run(grid, [values[a.number] if type(a) is Register else a for a in self.args], device)
+
+
+def choose(condition: Any, yes: Program, no: Program, operands: Sequence[Any]) -> Any:
+    """One branch's outputs. condition: a bool, or a tensor of one element."""
+    return (yes if bool(condition) else no)(*operands)
 
 
 class Kernel:
@@ -108,10 +113,24 @@ class Kernel:
         if metadata.declined is None and not knobs.force_fallback:
             self.launcher = Launcher(compiled.asm["so"], metadata, kinds)
         else:
-            self._decline(metadata)
+            self._decline(*(metadata.declined or ("TORCH_RVV_FORCE_FALLBACK is set", None)))
 
-    def _decline(self, metadata: Any) -> None:
-        what, where = metadata.declined or ("TORCH_RVV_FORCE_FALLBACK is set", None)
+    @staticmethod
+    def of(name: str, tuner: Any, fallback: Any) -> Kernel:
+        """The kernel that Inductor's CachingAutotuner compiled, with its record."""
+        compiled = tuner.compile_results[0].kernel
+        metadata = compiled.metadata._asdict()
+        noted = KernelRecord(
+            name,
+            metadata=metadata,
+            binary=compiled.asm["so"],
+            seconds=sum((metadata.get("seconds") or {}).values()),
+            origins=fallback.origins if fallback is not None else [],
+        )
+        return Kernel(name, compiled, fallback, noted)
+
+    def _decline(self, what: str, where: str | None) -> None:
+        self.launcher = None
         self.record.compiled, self.record.reason, self.record.where = False, what, where
         if knobs.fallback == "error" and not knobs.force_fallback:
             raise Declined(f"kernel {self.name} cannot be compiled: {what}", where=where)
@@ -130,7 +149,11 @@ class Kernel:
 
             checked(self, grid, args, device)
         else:
-            self.launch(grid, args, device)
+            try:
+                self.launch(grid, args, device)
+            except Declined as error:  # The code for arguments that overlap; nothing has run yet.
+                self._decline(error.what, error.where)
+                self.fallback.run(dict(zip(self.names, args, strict=True)))
 
     def launch(self, grid: Sequence[int], args: list[Any], device: Any) -> None:
         """Run the compiled code."""
@@ -148,13 +171,18 @@ class Program:
         self.placement, self.record = placement, noted
 
     def __call__(self, *args: Any) -> Any:
+        return self.run(list(args))
+
+    def run(self, inputs: list[Any]) -> Any:
+        """The outputs for a list of inputs, which is emptied: each is freed after its last use."""
         device = get_device(self.placement.device)
         values: list[Any] = [None] * self.size
         for number, value in self.constants.items():
             values[number] = value
-        for number, value in zip(self.inputs, args, strict=True):
+        for number, value in zip(self.inputs, inputs, strict=True):
             values[number] = value
-        del args
+        inputs.clear()
+        del value
         for step in self.steps:
             step.run(values, device)
             for number in step.frees:
@@ -164,15 +192,18 @@ class Program:
     @staticmethod
     def from_graph(gm: torch.fx.GraphModule, fallbacks: dict[str, Any]) -> Program:
         """The program of Inductor's FX graph. fallbacks: AtenKernel by kernel name."""
-        return _Builder(gm, fallbacks).build()
+        builder = _Builder(gm, fallbacks)
+        program = builder.build()
+        record.add(builder.record)
+        return program
 
 
 class _Builder:
-    def __init__(self, gm: torch.fx.GraphModule, fallbacks: dict[str, Any]):
+    def __init__(self, gm: torch.fx.GraphModule, fallbacks: dict[str, Any], parent: _Builder | None = None):
         self.gm, self.fallbacks = gm, fallbacks
         self.registers: dict[torch.fx.Node, Register] = {}
-        self.record = GraphRecord()
-        self.kernels: dict[str, Kernel] = {}
+        self.record = GraphRecord() if parent is None else parent.record
+        self.kernels: dict[str, Kernel] = {} if parent is None else parent.kernels
 
     def build(self) -> Program:
         steps: list[Step] = []
@@ -187,7 +218,7 @@ class _Builder:
             if node.op == "placeholder":
                 inputs.append(register.number)
             elif node.op == "get_attr":
-                constants[register.number] = getattr(self.gm, node.target)
+                constants[register.number] = self.constant(getattr(self.gm, node.target))
             elif node.op == "output":
                 outputs = self.value(node.args[0])
                 for used in node.all_input_nodes:
@@ -198,9 +229,12 @@ class _Builder:
             number = self.registers[node].number
             if position < len(steps) and number not in constants:
                 steps[position].frees += (number,)
-        record.add(self.record)
         size = len(self.registers)
         return Program(steps, inputs, constants, outputs, size, current_placement(), self.record)
+
+    def constant(self, value: Any) -> Any:
+        """A constant of the graph: a tensor, or a branch of a conditional as a program."""
+        return _Builder(value, self.fallbacks, self).build() if isinstance(value, torch.fx.GraphModule) else value
 
     def value(self, argument: Any) -> Any:
         return map_arg(argument, lambda node: self.registers[node])
@@ -211,6 +245,8 @@ class _Builder:
             return Allocate(result, size=size, stride=stride, dtype=node.kwargs["dtype"])
         if node.target is triton_kernel_wrapper_mutation:
             return self.launch(node, result)
+        if node.target is torch.ops.higher_order.cond:
+            return Call(result, function=choose, args=self.value(node.args))
         if isinstance(node.target, torch._ops.OpOverload) and not str(node.target).startswith("aten.sym_"):
             name = str(node.target)
             self.record.extern[name] = self.record.extern.get(name, 0) + 1
@@ -227,17 +263,6 @@ class _Builder:
         return Launch(result, kernel=kernel, grid=(*grid, 1, 1)[:3], args=args)
 
     def kernel(self, name: str) -> Kernel:
-        tuner = self.gm.meta["rvv_kernels"][name]
-        compiled = tuner.compile_results[0].kernel
-        metadata = compiled.metadata._asdict()
-        fallback = self.fallbacks.get(name)
-        noted = KernelRecord(
-            name,
-            metadata=metadata,
-            binary=compiled.asm["so"],
-            seconds=sum((metadata.get("seconds") or {}).values()),
-            origins=fallback.origins if fallback is not None else [],
-        )
-        self.record.kernels.append(noted)
-        self.kernels[name] = Kernel(name, compiled, fallback, noted)
-        return self.kernels[name]
+        kernel = self.kernels[name] = Kernel.of(name, self.gm.meta["rvv_kernels"][name], self.fallbacks.get(name))
+        self.record.kernels.append(kernel.record)
+        return kernel

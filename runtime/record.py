@@ -32,10 +32,14 @@ class KernelRecord:
 
 @dataclass(eq=False)
 class GraphRecord:
-    """One compiled graph: its kernels, and the aten calls that Inductor left as they are."""
+    """One compiled graph: its kernels, and the aten calls that Inductor left as they are.
+
+    reason: why the graph keeps Inductor's Python wrapper instead of being one of our programs, if it does.
+    """
 
     kernels: list[KernelRecord] = field(default_factory=list)
     extern: dict[str, int] = field(default_factory=dict)
+    reason: str | None = None
 
 
 _lock = threading.Lock()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch._inductor import config, list_mode_options
+from torch._functorch import config as functorch_config
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
-from torch_rvv import inductor
+from torch_rvv import inductor, pywrapper
 from torch_rvv.errors import OptionError
 from torch_rvv.knobs import CodegenOptions, knobs
 from torch_rvv.plugin.compiler import compiling
 from torch_rvv.runtime.context import Placement, placing
+from torch_rvv.runtime.device import get_device
 from torch_rvv.target import resolve_target
 
 OPTIONS = {
@@ -22,6 +25,8 @@ OPTIONS = {
     "device": "where to run: auto, local, virtual, or a Device",
     "lmul": "force this LMUL (1, 2, 4, 8)",
 }
+# What makes a compile one of ours: not for the user to change.
+FIXED = ("cpu_backend", "fx_wrapper", "cpp_wrapper", "fx_graph_cache", "inductor_choices_class")
 
 
 def _split(mode: str | None, options: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -33,12 +38,14 @@ def _split(mode: str | None, options: dict[str, Any] | None) -> tuple[dict[str, 
             theirs.update(list_mode_options(mode))
         except (KeyError, RuntimeError):
             known = ", ".join(list_mode_options())
-            raise OptionError(f"Unknown mode {mode!r}", hint=f"Known modes: default, {known}.") from None
+            raise OptionError(f"Unknown mode {mode!r}", hint=f"Known modes: {known}.") from None
     known_config = config.get_config_copy()
     for name, value in (options or {}).items():
         key = name.replace("-", "_")
         if key in OPTIONS:
             ours[key] = value
+        elif key in FIXED:
+            raise OptionError(f"Option {name!r} is fixed by backend 'rvv'", hint="Leave it out.")
         elif key in known_config:
             theirs[key] = value
         else:
@@ -71,15 +78,24 @@ def rvv(
     lmul = ours.get("lmul")
     if lmul not in (None, 1, 2, 4, 8):
         raise OptionError(f"lmul={lmul!r} is not an LMUL", hint="Known: 1, 2, 4, 8.")
+    if ours.get("device") is not None:
+        get_device(ours["device"])
     codegen = CodegenOptions(target=target, lmul=lmul)
     placement = Placement(device=ours.get("device"), codegen=codegen)
     inductor.register()
     patches = inductor.patches(theirs)
 
-    def inner(*args: Any, **kwargs: Any) -> Any:
-        # The backward graph is compiled later, outside of our call: set everything up again.
-        with config.patch(patches), compiling(codegen), placing(placement):
-            return compile_fx_inner(*args, **kwargs)
+    @contextmanager
+    def ours_only() -> Iterator[None]:
+        # A cached graph knows nothing of target and device: AOTAutograd's cache is off as Inductor's is.
+        caches = functorch_config.patch(enable_autograd_cache=False)
+        with config.patch(patches), caches, compiling(codegen), placing(placement):
+            yield
 
-    with config.patch(patches), compiling(codegen), placing(placement):
+    def inner(graph: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
+        # The backward graph is compiled later, outside of our call: set everything up again.
+        with ours_only():
+            return pywrapper.compile_graph(compile_fx_inner, graph, args, kwargs)
+
+    with ours_only():
         return compile_fx(gm, list(example_inputs), inner_compile=inner)

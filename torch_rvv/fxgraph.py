@@ -16,11 +16,13 @@ from typing import Any
 import sympy
 import torch
 from torch._inductor.codegen.common import FileBackedGraphModule
+from torch._inductor.codegen.wrapper import PythonWrapperCodegen
 from torch._inductor.codegen.wrapper_fxir import FxConverter, WrapperFxCodegen
 from torch._inductor.virtualized import V
 from torch.fx.node import map_aggregate
 
 from torch_rvv.errors import TorchRvvError
+from torch_rvv.plugin.compiler import current_codegen
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import placed
 
@@ -100,6 +102,26 @@ class BoxedModule(FileBackedGraphModule):
         return self.compiled_fn(inputs)
 
 
+def _marked(body: str) -> str:
+    """A kernel's definition with the codegen options in its source.
+
+    Inductor keeps compiled kernels in memory by their source alone: another target must be another source.
+    """
+    return body.replace("'''\n", f"'''\n# torch_rvv options {current_codegen().key()[:16]}\n", 1)
+
+
+class RvvPythonWrapper(PythonWrapperCodegen):
+    """Inductor's Python wrapper, for the graphs that have no FX form."""
+
+    @classmethod
+    def create(cls, *args: Any, **kwargs: Any) -> Any:
+        # Subgraphs come through their parent's class, and a compile that is not ours gets Inductor's own.
+        return super().create(*args, **kwargs) if placed() else PythonWrapperCodegen.create(*args, **kwargs)
+
+    def define_kernel(self, kernel_name: str, kernel_body: str, *args: Any, **kwargs: Any) -> None:
+        super().define_kernel(kernel_name, _marked(kernel_body), *args, **kwargs)
+
+
 class RvvWrapper(WrapperFxCodegen):
     """The compiled graph as an FX graph, handed to our runtime."""
 
@@ -107,6 +129,9 @@ class RvvWrapper(WrapperFxCodegen):
     def create(cls, *args: Any, **kwargs: Any) -> Any:
         # Someone else's fx_wrapper compile for the CPU gets Inductor's own class.
         return super().create(*args, **kwargs) if placed() else WrapperFxCodegen.create(*args, **kwargs)
+
+    def define_kernel(self, kernel_name: str, kernel_body: str, *args: Any, **kwargs: Any) -> None:
+        super().define_kernel(kernel_name, _marked(kernel_body), *args, **kwargs)
 
     def _generate(self, is_inference: bool) -> tuple[FileBackedGraphModule, None]:
         self.run_wrapper_ir_passes(is_inference)

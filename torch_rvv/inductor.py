@@ -1,27 +1,26 @@
 """Everything that steers Inductor: its config under our backend, block sizes, and the form of its output.
 
 Nothing here changes a compile that is not ours: config patches are thread-local, and our scheduling and
-wrapper stand in only while `cpu_backend` is "triton" and `fx_wrapper` is on.
+wrappers stand in only while a compile of ours is under way in the same thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import sympy
-import torch
-from torch._inductor import config
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import common
 from torch._inductor.codegen.triton import FixedTritonConfig, TritonKernel, TritonScheduling
-from torch._inductor.codegen.wrapper_fxir import FileBackedGraphModule, FxConverter, WrapperFxCodegen
 from torch._inductor.runtime.hints import ReductionHint
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
 
+from torch_rvv.fxgraph import RvvPythonWrapper, RvvWrapper
 from torch_rvv.runtime import record
+from torch_rvv.runtime.context import placed
 
 # Elements of a block: many vectors, so that a program's prologue costs little; small enough for the L1 cache.
 POINTWISE_BLOCK = 8192
@@ -29,6 +28,8 @@ REDUCTION_BLOCK = 8192
 # The longest row that is reduced in one program without a loop of its own.
 PERSISTENT_LIMIT = 1 << 17
 INNER_BLOCK = 2048
+# What a dynamic size is taken to be at least.
+UNKNOWN_SIZE = 1024
 
 PATCHES: dict[str, Any] = {
     "cpu_backend": "triton",
@@ -56,8 +57,14 @@ PATCHES: dict[str, Any] = {
 
 
 def _hint(expression: Any) -> int:
-    """A size as a number: itself, or Inductor's guess for a dynamic one."""
-    return max(1, int(V.graph.sizevars.optimization_hint(expression, fallback=4096)))
+    """A size as a number: itself, or for a dynamic one Inductor's guess, but not a small one.
+
+    The next size may be much larger, and what a block has too many is masked away at no cost.
+    """
+    known = _static(expression)
+    if known is not None:
+        return max(1, known)
+    return max(UNKNOWN_SIZE, int(V.graph.sizevars.optimization_hint(expression, fallback=UNKNOWN_SIZE)))
 
 
 def _static(expression: Any) -> int | None:
@@ -132,38 +139,6 @@ class RvvScheduling(TritonScheduling):
         return name
 
 
-class RvvConverter(FxConverter):
-    """FX conversion that keeps, for each kernel, what compiled it."""
-
-    def _generate_triton_call(self, line: Any) -> None:
-        super()._generate_triton_call(line)
-        node = next(n for n in reversed(self.gm.graph.nodes) if n.op == "call_function")
-        node.meta["rvv_kernel"] = line.kernel_name
-        self.gm.meta.setdefault("rvv_kernels", {})[line.kernel_name] = self.kernels[line.kernel_name].tuner
-
-
-class RvvWrapper(WrapperFxCodegen):
-    """The compiled graph as an FX graph, handed to our runtime."""
-
-    def _generate(self, is_inference: bool) -> tuple[FileBackedGraphModule, None]:
-        self.run_wrapper_ir_passes(is_inference)
-        prologue = "\n".join([self.imports.getvalue(), self.header.getvalue()])
-        module = RvvConverter(
-            lines=self.lines,
-            prologue=prologue,
-            graph_inputs=self.get_fx_graph_inputs(),
-            graph_outputs=self.get_graph_outputs(),
-            subgms=self.subgms,
-            is_subgraph=self.is_subgraph,
-        ).generate()
-        return FileBackedGraphModule(module, self.compile_graph(module)), None
-
-    def compile_graph(self, gm: torch.fx.GraphModule) -> Callable[..., Any]:
-        from torch_rvv.runtime.program import Program
-
-        return Program.from_graph(gm, record.take())
-
-
 @cache
 def register() -> None:
     """Put our scheduling and wrapper beside Inductor's own for CPU, chosen by config at each compile."""
@@ -171,12 +146,9 @@ def register() -> None:
     held = common.device_codegens["cpu"]
 
     def scheduling(scheduler: Any) -> Any:
-        ours = config.cpu_backend == "triton" and config.fx_wrapper
-        return RvvScheduling(scheduler) if ours else held.scheduling(scheduler)
+        return RvvScheduling(scheduler) if placed() else held.scheduling(scheduler)
 
-    common.register_backend_for_device(
-        "cpu", scheduling, held.wrapper_codegen, held.cpp_wrapper_codegen, RvvWrapper
-    )
+    common.register_backend_for_device("cpu", scheduling, RvvPythonWrapper, held.cpp_wrapper_codegen, RvvWrapper)
 
 
 def patches(extra: dict[str, Any]) -> dict[str, Any]:

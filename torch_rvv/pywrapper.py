@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch._inductor import config
+from torch._inductor.codecache import PyCodeCache
 from torch._inductor.exc import InductorError
-from torch._inductor.graph import GraphLowering
 from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 
 from torch_rvv.fxgraph import NotInFx, prefer_compiled
@@ -55,33 +55,16 @@ def compile_graph(inner: Callable[..., Any], gm: torch.fx.GraphModule, args: tup
     if hasattr(gm, "shape_env"):
         again.shape_env = gm.shape_env
     noted = GraphRecord(reason=reason)
-    with config.patch(fx_wrapper=False), _modules() as modules:
+    with config.patch(fx_wrapper=False):
         compiled = inner(again, *args, **{**kwargs, "fx_wrapper": False})
-    fallbacks = record.take()
-    for module in modules:
-        adopt(module, fallbacks, noted)
+    adopt(_module(compiled), record.take(), noted)
     record.add(noted)
     return compiled
 
 
-class _modules:
-    """Collects the Python modules that Inductor generates meanwhile, in this thread's compile."""
-
-    def __enter__(self) -> list[Any]:
-        self.found: list[Any] = []
-        self.plain = GraphLowering.compile_to_module
-        found, plain = self.found, self.plain
-
-        def compile_to_module(graph: GraphLowering) -> Any:
-            module = plain(graph)
-            found.append(module)
-            return module
-
-        GraphLowering.compile_to_module = compile_to_module  # type: ignore[method-assign]
-        return found
-
-    def __exit__(self, *error: object) -> None:
-        GraphLowering.compile_to_module = self.plain  # type: ignore[method-assign]
+def _module(compiled: Any) -> Any:
+    """The Python module that Inductor generated for a graph: the newest one with its key."""
+    return next(m for m in reversed(PyCodeCache.modules) if getattr(m, "key", None) == compiled.cache_key)
 
 
 def adopt(module: Any, fallbacks: dict[str, Any], noted: GraphRecord) -> None:

@@ -36,6 +36,6 @@ typedef struct {
   const char *name;       /* symbol of the kernel */
   const char *signature;  /* comma-separated argument types: "*fp32,*i64,i32" */
   const char *isa;        /* "rv64imafdcv_zba_..." : every extension the code may use */
-} torch_rvv_descriptor;
+} torch_rvv_kernel_descriptor;
 
 #endif

@@ -210,7 +210,7 @@ static void load(const uint8_t *payload, uint32_t bytes) {
   path[bytes] = 0;
   void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!handle) return reply_error(dlerror());
-  const torch_rvv_descriptor *d = dlsym(handle, "torch_rvv_descriptor");
+  const torch_rvv_kernel_descriptor *d = dlsym(handle, "torch_rvv_descriptor");
   if (!d) return reply_error("no torch_rvv_descriptor in the file");
   if (d->abi_version != TORCH_RVV_ABI_VERSION) {
     char text[96];

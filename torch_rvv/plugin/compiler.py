@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from triton.backends.compiler import BaseBackend, GPUTarget
 
 from torch_rvv.errors import Declined
 from torch_rvv.knobs import CodegenOptions, knobs
+from torch_rvv.lowering import pipeline
+from torch_rvv.lowering.llvm import to_assembly
 from torch_rvv.plugin import cachekey
 from torch_rvv.plugin.dump import dump
 
@@ -116,17 +119,11 @@ class RVVBackend(BaseBackend):
 
     def add_stages(self, stages: dict[str, Callable[..., Any]], options: Options, language: Any = None) -> None:
         stages["ttir"] = lambda module, metadata: ttir_passes(module, metadata, options)
-        for name, stage in pipeline_stages().items():
-            stages[name] = lambda source, metadata, name=name, stage=stage: _run(name, stage, source, metadata, options)
+        for name in pipeline.STAGES:
+            stages[name] = lambda source, metadata, name=name: _run(name, source, metadata, options)
 
 
-def pipeline_stages() -> dict[str, Callable[..., Any]]:
-    from torch_rvv.lowering.pipeline import STAGES
-
-    return STAGES
-
-
-def _run(name: str, stage: Callable[..., Any], source: Any, metadata: dict[str, Any], options: Options) -> Any:
+def _run(name: str, source: Any, metadata: dict[str, Any], options: Options) -> Any:
     """One stage. A kernel that is declined is recorded, and its later stages are empty: nothing is raised here.
 
     metadata: declined = [reason, Triton source line] or None; seconds by stage.
@@ -140,7 +137,7 @@ def _run(name: str, stage: Callable[..., Any], source: Any, metadata: dict[str, 
         return empty
     start = time.perf_counter()
     try:
-        result = stage(source.data if isinstance(source, Listing) else source, metadata, codegen)
+        result = pipeline.run(name, source.data if isinstance(source, Listing) else source, metadata, codegen)
     except Declined as error:
         metadata["declined"] = [error.what, error.where]
         return empty
@@ -150,14 +147,24 @@ def _run(name: str, stage: Callable[..., Any], source: Any, metadata: dict[str, 
         metadata["declined"] = [f"the {name} stage failed: {type(error).__name__}: {str(error)[:500]}", None]
         return empty
     metadata["seconds"][name] = time.perf_counter() - start
+    _say(metadata, name, result)
     dump(metadata, name, source, result)
     if name == "object":
-        from torch_rvv.lowering.llvm import to_assembly
-
         listing = Listing(to_assembly(source, codegen.target))
         listing.data = result
         return listing
     return result
+
+
+def _say(metadata: dict[str, Any], stage: str, result: Any) -> None:
+    """TORCH_RVV_DEBUG: 1 a line a kernel, 2 a line a stage, 3 each stage's text."""
+    if knobs.debug >= 3 and isinstance(result, str):
+        print(f"// {metadata['name']}: {stage}\n{result}", file=sys.stderr)
+    if knobs.debug >= 2:
+        print(f"torch_rvv: {metadata['name']}: {stage} {metadata['seconds'][stage] * 1e3:.1f} ms", file=sys.stderr)
+    if knobs.debug >= 1 and stage == RVVBackend.binary_ext:
+        total = sum(metadata["seconds"].values()) * 1e3
+        print(f"torch_rvv: compiled {metadata['name']} in {total:.0f} ms, LMUL {metadata['lmul']}", file=sys.stderr)
 
 
 def _kernel_name(module: Any) -> str:

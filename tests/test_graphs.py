@@ -1,0 +1,187 @@
+"""Reductions, scans, indexing, scatter, random numbers and control of the compiled graph, against aten."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import FLOATS, assert_same, sample
+from torch.nn import functional as F
+
+from torch_rvv.errors import KernelAssert
+
+pytestmark = pytest.mark.board
+
+
+def check(rvv, function, *inputs, ulps=64.0, **keywords):
+    """Compile, run, compare; returns our results."""
+    ours, theirs = rvv(function, **keywords)(*inputs), function(*inputs)
+    pairs = zip(ours, theirs, strict=True) if isinstance(ours, tuple) else [(ours, theirs)]
+    for a, b in pairs:
+        if b.is_floating_point():
+            torch.testing.assert_close(a, b, rtol=ulps * torch.finfo(b.dtype).eps, atol=1e-5, equal_nan=True)
+        else:
+            assert torch.equal(a, b)
+    return ours
+
+
+@pytest.mark.parametrize("shape", [(7, 1003), (1003, 7), (1, 1), (33, 64), (2, 20000), (300, 3)])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_reductions_along_either_dim(shape, dim, rvv):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    check(
+        rvv,
+        lambda x: (x.sum(dim), x.mean(dim), x.amax(dim), x.amin(dim), x.var(dim), x.argmax(dim), x.argmin(dim), (x > 1).any(dim)),
+        x,
+        ulps=512 if shape != (1, 1) else 4,
+    )
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, torch.int32, torch.int64])
+def test_full_reductions_of_each_dtype(dtype, rvv):
+    x = sample(dtype, 5000)
+    x = x.nan_to_num(0, 1, -1).clamp(-3, 3) if dtype.is_floating_point else x.clamp(-9, 9)
+    check(rvv, lambda x: (x.sum(), x.max(), x.min(), x.argmax(), x.argmin()), x, ulps=512)
+
+
+def test_max_and_argmax_propagate_nan_and_take_the_first(rvv):
+    x = torch.randn(5, 300)
+    x[1, 17] = x[1, 200] = float("nan")
+    x[2, 40] = x[2, 90] = 50.0
+    check(rvv, lambda x: (x.amax(1), x.amin(1), x.argmax(1), x.argmin(1), x.max(1).indices), x)
+
+
+def test_softmax_layer_norm_and_logsumexp(rvv):
+    x, w, b = torch.randn(33, 1000), torch.randn(1000), torch.randn(1000)
+    check(rvv, lambda x: (x.softmax(1), x.log_softmax(0), x.logsumexp(1), F.layer_norm(x, (1000,), w, b)), x, ulps=2048)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_scans_along_either_dim(dim, rvv):
+    x = torch.randn(9, 131)
+    check(rvv, lambda x: (x.cumsum(dim), x.cumprod(dim), x.int().cumsum(dim)), x, ulps=512)
+
+
+def test_transposed_strided_and_broadcast_reads(rvv):
+    x, y = torch.randn(37, 53), torch.randn(53)
+    check(rvv, lambda x, y: (x.t() + 1, (x[::2, 1::3] * 2), (x + y).t().contiguous(), x.flip(1) + y, x.expand(3, 37, 53) * 2), x, y)
+
+
+def test_permuted_and_channels_last_copies(rvv):
+    x = torch.randn(2, 5, 7, 11)
+    check(
+        rvv,
+        lambda x: (
+            x.permute(0, 2, 3, 1).contiguous(),
+            x.to(memory_format=torch.channels_last) + 1,
+            x.permute(0, 2, 1, 3).reshape(2, 7, 55) * 2,
+        ),
+        x,
+    )
+
+
+def test_cat_pad_roll_and_pooling(rvv):
+    x = torch.randn(2, 3, 10, 13)
+    check(
+        rvv,
+        lambda x: (
+            torch.cat([x, x[:, :, :4] + 1], 2),
+            F.pad(x, (1, 2, 3, 0), value=7.0),
+            x.roll((2, -3), (2, 3)),
+            F.max_pool2d(x, 3, 2, 1),
+            F.avg_pool2d(x, 2),
+            F.interpolate(x, scale_factor=2.0, mode="nearest"),
+        ),
+        x,
+    )
+
+
+def test_gathers_and_scatters(rvv):
+    x, i = torch.randn(50, 9), torch.randint(0, 50, (33,))
+    j = torch.randint(0, 9, (50, 4))
+
+    def run(x, i, j):
+        out = torch.zeros(50, 9)
+        return x[i], x.gather(1, j), out.index_add(0, i, x[:33]), out.scatter_add(1, j, x[:, :4]), out.index_put((i,), x[:33] * 0 + 2.0)
+
+    check(rvv, run, x, i, j)
+
+
+def test_embedding_and_its_backward_with_repeated_rows(rvv):
+    table = torch.randn(20, 130, requires_grad=True)
+    rows = torch.randint(0, 20, (64,))
+
+    def run(table, rows):
+        return F.embedding(rows, table).sin().sum()
+
+    run(table, rows).backward()
+    expected, table.grad = table.grad, None
+    rvv(run)(table, rows).backward()
+    torch.testing.assert_close(table.grad, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_index_out_of_bounds_is_a_python_error_and_the_device_lives_on(rvv):
+    x, i = torch.randn(10, 4), torch.tensor([1, 12, 3])
+    gather = rvv(lambda x, i: x[i] + 1)
+    with pytest.raises(KernelAssert, match="index out of bounds"):
+        gather(x, i)
+    assert torch.equal(gather(x, i.clamp(0, 9)), x[i.clamp(0, 9)] + 1)
+
+
+def test_random_numbers_are_uniform_and_follow_the_seed(rvv):
+    draw = rvv(lambda x: torch.rand_like(x))
+    torch.manual_seed(7)
+    first = draw(torch.empty(20000))
+    torch.manual_seed(7)
+    assert torch.equal(first, draw(torch.empty(20000)))
+    assert 0 <= first.min() and first.max() < 1 and abs(float(first.mean()) - 0.5) < 0.02
+    normal = rvv(lambda x: torch.randn_like(x))(torch.empty(20000))
+    assert abs(float(normal.mean())) < 0.05 and abs(float(normal.std()) - 1) < 0.05
+
+
+def test_dropout_keeps_the_expected_share(rvv):
+    x = torch.ones(10000)
+    out = rvv(lambda x: F.dropout(x, 0.25, training=True))(x)
+    assert bool(((out == 0) | torch.isclose(out, torch.tensor(4 / 3))).all())
+    assert abs(float((out == 0).float().mean()) - 0.25) < 0.03
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_norms_of_each_float_type(dtype, rvv):
+    x, w = torch.randn(17, 96).to(dtype), torch.randn(96).to(dtype)
+    check(rvv, lambda x, w: (F.layer_norm(x, (96,), w, w), F.rms_norm(x, (96,), w), F.gelu(x)), x, w, ulps=16)
+
+
+def test_in_place_and_overlapping_arguments(rvv):
+    def run(x):
+        x.mul_(2).add_(1)
+        return x[1:] - x[:-1]
+
+    a = torch.randn(1000)
+    b = a.clone()
+    assert_same(rvv(run)(a), run(b))
+    assert_same(a, b)
+
+
+def test_misaligned_inputs(rvv):
+    raw = torch.zeros(4 * 100 + 1, dtype=torch.uint8)
+    x = torch.frombuffer(raw.numpy().data, dtype=torch.float32, count=99, offset=4)
+    x.copy_(torch.randn(99))
+    assert_same(rvv(lambda x: x * 3)(x), x * 3)
+
+
+def test_dynamic_shapes_compile_once_for_many_sizes(rvv):
+    function = rvv(lambda x: (x.softmax(-1) * 2).sum(0), dynamic=True)
+    for n in (5, 6, 100, 1000, 1001):
+        x = torch.randn(3, n)
+        torch.testing.assert_close(function(x), (x.softmax(-1) * 2).sum(0), rtol=1e-4, atol=1e-6)
+
+
+def test_empty_tensors(rvv):
+    check(rvv, lambda x: (x + 1, x.sum(0), x.sum()), torch.randn(0, 5))
+
+
+@pytest.mark.parametrize("vlen", [128, 512, 1024])
+def test_one_binary_is_right_at_every_vlen(vlen, rvv, monkeypatch):
+    monkeypatch.setenv("TORCH_RVV_VLEN", str(vlen))
+    x = torch.randn(33, 517)
+    check(rvv, lambda x: (x.softmax(1), x.argmax(1), x.var(0), x.t().exp().contiguous(), x.cumsum(1)), x, ulps=512)
