@@ -20,9 +20,24 @@ def _unsigned(a):
     return a.view(f"u{a.dtype.itemsize}")
 
 
+def _halves(a):
+    """A double as a sum of two of 26 bits (Veltkamp)."""
+    big = a * 134217729.0
+    high = big - (big - a)
+    return high, a - high
+
+
 def _fma(a, b, c):
-    wide = np.float64 if a.dtype == np.float32 else np.longdouble
-    return (a.astype(wide) * b.astype(wide) + c.astype(wide)).astype(a.dtype)
+    """a*b + c with the product exact: in double for f32, as a sum of two doubles (Dekker) for f64."""
+    if a.dtype == np.float32:
+        return (a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)).astype(np.float32)
+    product = a * b
+    (ah, al), (bh, bl) = _halves(a), _halves(b)
+    rest = al * bl - (((product - ah * bh) - al * bh) - ah * bl)
+    total = product + c
+    back = total - product
+    lost = (product - (total - back)) + (c - back)
+    return np.where(np.isfinite(product) & np.isfinite(rest), total + (lost + rest), total)
 
 
 _OPS = {
@@ -53,10 +68,10 @@ class NumpyEmit:
 
     def evaluate(self, rhs: str):
         op, _, rest = rhs.partition(" ")
+        if rest in ("true", "false"):
+            return np.bool_(rest == "true")
         body, _, kind = rest.rpartition(" : ")
         if op == "arith.constant":
-            if not kind:
-                return np.bool_(rest == "true")
             if kind.startswith("f"):
                 bits = np.array(int(body, 16), dtype=f"u{kind[1:] == '64' and 8 or 4}")
                 return bits.view(DTYPES[kind])

@@ -15,6 +15,7 @@ from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 from torch_rvv import inductor, pywrapper
 from torch_rvv.errors import OptionError
 from torch_rvv.knobs import CodegenOptions, knobs
+from torch_rvv.plugin.alone import check_alone
 from torch_rvv.plugin.compiler import compiling
 from torch_rvv.runtime.context import Placement, placing
 from torch_rvv.runtime.device import get_device
@@ -73,6 +74,7 @@ def rvv(
     mode: as torch.compile's. options: "target", "device", "lmul", or any option of Inductor's. Raises
     OptionError for an unknown option or value.
     """
+    check_alone()
     ours, theirs = _split(mode, options)
     target = resolve_target(ours.get("target", knobs.target))
     lmul = ours.get("lmul")

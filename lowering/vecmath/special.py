@@ -185,25 +185,21 @@ def rcp(b: Builder, x: Term) -> Term:
 
 
 def fmod(b: Builder, x: Term, y: Term) -> Term:
-    """x - trunc(x/y)*y, exact: the quotient is taken off in chunks that a fused product does not round."""
+    """x - trunc(x/y)*y, exact: the quotient is taken off 26 bits at a time, so that no product is rounded."""
     a, d = b.abs(x), b.abs(y)
     r = a
     for _ in range(_FMOD_ROUNDS[b.narrowest]):
         q = b.trunc(r / d)
-        chunk = b.float(b.bits(q) & -(1 << (b.mantissa // 2 + 1)))
-        big = q >= float(2 ** (b.mantissa - 1))
-        q = b.select(big, chunk, q)
-        r = b.fma(-q, d, r)
-        r = b.select(r < 0.0, r + d, r)
-    r = b.select(a < d, a, r)
+        r = b.fma(-b.float(b.bits(q) & -(1 << (b.mantissa // 2 + 1))), d, r)
+    r = b.select(r < 0.0, r + d, r)
     r = b.select(r >= d, r - d, r)
-    value = b.copysign(r, x)
+    value = b.copysign(b.select(a < d, a, r), x)
     bad = b.any(d.equals(0.0), x.is_nan(), y.is_nan(), (x - x).equals(0.0).__xor__(b.const(1, "i1")))
     return b.select(bad, nan, b.select(d.equals(inf), x, value))
 
 
 # Each round takes 26 bits off the quotient, which has at most 277 in f32 and 2098 in f64.
-_FMOD_ROUNDS = {"f32": 11, "f64": 81}
+_FMOD_ROUNDS = {"f32": 12, "f64": 82}
 
 
 def remainder(b: Builder, x: Term, y: Term) -> Term:

@@ -16,11 +16,12 @@ TOOLS = ("torch", "triton", "llvmlite", "torch-mlir", "mlir-python-bindings", "z
 def source_digest() -> str:
     """A digest of our own source files that can change generated code."""
     import torch_rvv.lowering as lowering
+    import torch_rvv.runtime as runtime
 
     digest = hashlib.sha256()
-    roots = [Path(torch_rvv.__file__).parent, Path(lowering.__file__).parent]
+    roots = [Path(torch_rvv.__file__).parent, Path(lowering.__file__).parent, Path(runtime.__file__).parent / "include"]
     for root in roots:
-        for path in sorted(root.rglob("*.py")):
+        for path in sorted([*root.rglob("*.py"), *root.rglob("*.h")]):
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

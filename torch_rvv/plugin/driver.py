@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from triton.backends.driver import DriverBase
 from torch_rvv.errors import Declined, DeviceError, KernelAssert
 from torch_rvv.knobs import CodegenOptions
 from torch_rvv.lowering.pipeline import lower
+from torch_rvv.plugin.alone import check_alone
 from torch_rvv.target import Target
 
 _FLOATS = {"fp16": ("<e", "<H"), "fp32": ("<f", "<I"), "fp64": ("<d", "<Q"), "f32": ("<f", "<I"), "f64": ("<d", "<Q")}
@@ -45,7 +47,7 @@ class Launcher:
         self.name, self.binary, self.metadata, self.signature, self.device = (
             metadata.name, binary, metadata, signature, device,
         )  # fmt: skip
-        self._loaded: dict[tuple[int, bool], Any] = {}
+        self._loaded: dict[tuple[Any, bool], Any] = {}
         self.written = list(metadata.written or ()) if getattr(metadata, "declined", None) is None else []
 
     def launch(self, grid: Sequence[int], values: Sequence[Any]) -> None:
@@ -63,7 +65,7 @@ class Launcher:
             raise KernelAssert(f"kernel {self.name}: {self.metadata.asserts[status - 1]}")
 
     def _kernel(self, device: Any, noalias: bool) -> Any:
-        key = (id(device), noalias)
+        key = (device, noalias)
         if key not in self._loaded:
             binary = self.binary if noalias else self._twin
             self._loaded[key] = device.load(binary, self.name)
@@ -136,10 +138,23 @@ class _Module:
     """Something that is not None: Triton asks only that."""
 
 
+def benchmark(call: Callable[[], Any], quantiles: Sequence[float] = (0.5,), repeats: int = 3, **_: Any) -> list[float]:
+    """Milliseconds of a call at each quantile, over a few repeats after one that is not counted."""
+    call()
+    times = []
+    for _i in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - start) * 1e3)
+    times.sort()
+    return [times[round(q * (repeats - 1))] for q in quantiles]
+
+
 class RVVDriver(DriverBase):
     """CPU tensors, launched on the device that torch_rvv.get_device() names."""
 
     def __init__(self) -> None:
+        check_alone()
         self.utils = _Utils()
         self.launcher_cls = JitLauncher
 
@@ -176,9 +191,7 @@ class RVVDriver(DriverBase):
         return torch.cpu
 
     def get_benchmarker(self) -> Any:
-        from triton.testing import do_bench
-
-        return do_bench
+        return benchmark
 
     def get_empty_cache_for_benchmark(self) -> Any:
         import torch

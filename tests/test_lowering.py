@@ -1,0 +1,263 @@
+"""The lowering's text-to-text behaviour: no torch, no device."""
+
+from __future__ import annotations
+
+import pytest
+
+from torch_rvv.errors import Declined, LoweringError
+from torch_rvv.knobs import CodegenOptions
+from torch_rvv.lowering import contracts, llvm
+from torch_rvv.lowering.linear import Atom, Dim, Linear, Poly
+from torch_rvv.lowering.loops import pressure
+from torch_rvv.lowering.pipeline import lower
+from torch_rvv.lowering.ttir import to_generic
+from torch_rvv.lowering.ttir_to_linalg import ttir_to_linalg
+
+pytestmark = pytest.mark.ir
+
+
+def linalg(body: str, arguments: str = "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %n: i32", noalias: bool = True):
+    """(linalg text, metadata) of a kernel whose body is given."""
+    text = f"module {{\n tt.func public @k({arguments}) {{\n{body}\n tt.return\n }}\n}}"
+    metadata: dict = {}
+    result = ttir_to_linalg(text, metadata, CodegenOptions(noalias=noalias))
+    contracts.check("linalg", result)
+    return result, metadata
+
+
+BLOCK = """
+    %c256 = arith.constant 256 : i32
+    %pid = tt.get_program_id x : i32
+    %off = arith.muli %pid, %c256 : i32
+    %r = tt.make_range {end = 256 : i32, start = 0 : i32} : tensor<256xi32>
+    %o = tt.splat %off : i32 -> tensor<256xi32>
+    %i = arith.addi %o, %r : tensor<256xi32>
+    %ns = tt.splat %n : i32 -> tensor<256xi32>
+    %m = arith.cmpi slt, %i, %ns : tensor<256xi32>
+    %ps = tt.splat %p : !tt.ptr<f32> -> tensor<256x!tt.ptr<f32>>
+    %qs = tt.splat %q : !tt.ptr<f32> -> tensor<256x!tt.ptr<f32>>
+    %pp = tt.addptr %ps, %i : tensor<256x!tt.ptr<f32>>, tensor<256xi32>
+    %qp = tt.addptr %qs, %i : tensor<256x!tt.ptr<f32>>, tensor<256xi32>
+"""
+
+
+def kinds(metadata):
+    return sorted((a["op"], a["kind"]) for a in metadata["accesses"])
+
+
+def test_a_mask_becomes_the_loop_bound():
+    text, metadata = linalg(
+        BLOCK
+        + """
+    %x = tt.load %pp, %m : tensor<256x!tt.ptr<f32>>
+    %y = arith.addf %x, %x : tensor<256xf32>
+    tt.store %qp, %y, %m : tensor<256x!tt.ptr<f32>>"""
+    )
+    assert text.count("linalg.generic") == 1 and "scf.if" not in text and "arith.minsi" in text
+    assert kinds(metadata) == [("load", "unit"), ("store", "unit")]
+    assert metadata["written"] == [1]
+
+
+def test_a_load_whose_mask_is_not_the_stores_is_guarded():
+    text, metadata = linalg(
+        BLOCK
+        + """
+    %c9 = arith.constant dense<9> : tensor<256xi32>
+    %zero = arith.constant dense<0.0> : tensor<256xf32>
+    %m2 = arith.cmpi sgt, %i, %c9 : tensor<256xi32>
+    %x = tt.load %pp, %m2, %zero : tensor<256x!tt.ptr<f32>>
+    tt.store %qp, %x, %m : tensor<256x!tt.ptr<f32>>"""
+    )
+    assert "scf.if" in text and ("load", "unit") in kinds(metadata)
+
+
+def test_constant_division_splits_the_loop_and_stays_structured():
+    text, metadata = linalg(
+        BLOCK
+        + """
+    %c100 = arith.constant dense<100> : tensor<256xi32>
+    %c7 = arith.constant dense<7> : tensor<256xi32>
+    %row = arith.divsi %i, %c100 : tensor<256xi32>
+    %col = arith.remsi %i, %c100 : tensor<256xi32>
+    %scaled = arith.muli %col, %c7 : tensor<256xi32>
+    %at = arith.addi %scaled, %row : tensor<256xi32>
+    %tp = tt.addptr %ps, %at : tensor<256x!tt.ptr<f32>>, tensor<256xi32>
+    %x = tt.load %tp, %m : tensor<256x!tt.ptr<f32>>
+    tt.store %qp, %x, %m : tensor<256x!tt.ptr<f32>>"""
+    )
+    assert "scf.for" in text
+    assert kinds(metadata) == [("load", "strided"), ("store", "unit")]
+
+
+def test_an_index_read_from_memory_is_a_gather_and_says_why():
+    _, metadata = linalg(
+        BLOCK.replace("!tt.ptr<f32>, %q", "!tt.ptr<f32>, %q")
+        + """
+    %idx = tt.splat %t : !tt.ptr<i32> -> tensor<256x!tt.ptr<i32>>
+    %ip = tt.addptr %idx, %i : tensor<256x!tt.ptr<i32>>, tensor<256xi32>
+    %at = tt.load %ip, %m : tensor<256x!tt.ptr<i32>>
+    %gp = tt.addptr %ps, %at : tensor<256x!tt.ptr<f32>>, tensor<256xi32>
+    %x = tt.load %gp, %m : tensor<256x!tt.ptr<f32>>
+    tt.store %qp, %x, %m : tensor<256x!tt.ptr<f32>>""",
+        "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %n: i32, %t: !tt.ptr<i32>",
+    )
+    gather = next(a for a in metadata["accesses"] if a["kind"] == "gather")
+    assert gather["why"] == "index read from memory" and gather["arg"] == 0
+
+
+REDUCE = """
+    %s = "tt.reduce"(%v) <{axis = 0 : i32}> ({
+    ^bb0(%a: f32, %b: f32):
+      %c = arith.addf %a, %b : f32
+      tt.reduce.return %c : f32
+    }) : (tensor<256xf32>) -> f32
+    tt.store %q, %s : !tt.ptr<f32>"""
+
+
+def test_a_reduction_with_masked_identity_is_a_shorter_loop():
+    text, _ = linalg(
+        BLOCK
+        + """
+    %zero = arith.constant dense<0.0> : tensor<256xf32>
+    %x = tt.load %pp, %m : tensor<256x!tt.ptr<f32>>
+    %v = arith.select %m, %x, %zero : tensor<256xi1>, tensor<256xf32>"""
+        + REDUCE
+    )
+    assert '"reduction"' in text and "arith.select" not in text and "scf.if" not in text
+
+
+def test_a_reduction_whose_mask_hides_another_value_keeps_the_select():
+    text, _ = linalg(
+        BLOCK
+        + """
+    %one = arith.constant dense<1.0> : tensor<256xf32>
+    %x = tt.load %pp, %m, %one : tensor<256x!tt.ptr<f32>>
+    %v = arith.select %m, %x, %one : tensor<256xi1>, tensor<256xf32>"""
+        + REDUCE
+    )
+    assert "arith.select" in text
+
+
+def test_a_store_between_a_load_and_its_use_materialises_the_load():
+    body = (
+        BLOCK
+        + """
+    %x = tt.load %pp : tensor<256x!tt.ptr<f32>>
+    tt.store %PTR, %x : tensor<256x!tt.ptr<f32>>
+    %y = arith.addf %x, %x : tensor<256xf32>
+    tt.store %qp, %y : tensor<256x!tt.ptr<f32>>"""
+    )
+    text, _ = linalg(body.replace("%PTR", "%pp"))
+    assert "memref.alloca() : memref<256xf32>" in text
+    other = body.replace("%PTR", "%qp")
+    assert "memref.alloca() : memref<256xf32>" not in linalg(other)[0]
+    assert "memref.alloca() : memref<256xf32>" in linalg(other, noalias=False)[0]
+
+
+def test_neighbouring_stores_share_a_loop():
+    text, _ = linalg(
+        BLOCK
+        + """
+    %x = tt.load %pp, %m : tensor<256x!tt.ptr<f32>>
+    %y = math.exp %x : tensor<256xf32>
+    tt.store %qp, %y, %m : tensor<256x!tt.ptr<f32>>
+    %ts = tt.splat %t : !tt.ptr<f32> -> tensor<256x!tt.ptr<f32>>
+    %tp = tt.addptr %ts, %i : tensor<256x!tt.ptr<f32>>, tensor<256xi32>
+    tt.store %tp, %x, %m : tensor<256x!tt.ptr<f32>>""",
+        "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %n: i32, %t: !tt.ptr<f32>",
+    )
+    assert text.count("linalg.generic") == 1 and text.count("math.exp") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("%d = arith.constant dense<[1, 2]> : tensor<2xi32>", "elements differ"),
+        ('%z = tt.frobnicate %p : !tt.ptr<f32>', "no format for tt.frobnicate"),
+        ('%e = tt.extern_elementwise %f {libname = "", libpath = "", pure = true, symbol = "__nv_x"} : (f32) -> f32', "__nv_x"),
+    ],
+)
+def test_what_is_not_known_is_declined(body, why):
+    with pytest.raises(Declined, match=why):
+        linalg(body, "%p: !tt.ptr<f32>, %f: f32")
+
+
+def test_a_declined_operation_names_the_triton_source_line():
+    text = """module {
+ tt.func public @k(%p: !tt.ptr<f32>) {
+  %d = arith.constant dense<[1, 2]> : tensor<2xi32> loc("kernel.py":12:3)
+  tt.return
+ } }"""
+    with pytest.raises(Declined) as caught:
+        ttir_to_linalg(text, {}, CodegenOptions())
+    assert caught.value.where == "kernel.py:12"
+
+
+@pytest.mark.parametrize(
+    ("text", "generic"),
+    [
+        ("%x = tt.splat %a : f32 -> tensor<4xf32>", '%x = "tt.splat"(%a) {} : (f32) -> (tensor<4xf32>)'),
+        (
+            "%x = tt.load %p, %m, %o evictionPolicy = evict_last : tensor<8x!tt.ptr<f32>> loc(#loc3)",
+            '%x = "tt.load"(%p, %m, %o) {evictionPolicy = "evict_last"}'
+            " : (tensor<8x!tt.ptr<f32>>, tensor<8xi1>, tensor<8xf32>) -> (tensor<8xf32>) loc(#loc3)",
+        ),
+        ('tt.assert %c, "a, b" : tensor<4xi1>', '"tt.assert"(%c) {message = "a, b"} : (tensor<4xi1>) -> ()'),
+        ("%x = tt.get_program_id y : i32", '%x = "tt.get_program_id"() {axis = "y"} : () -> (i32)'),
+    ],
+)
+def test_the_reader_makes_generic_form(text, generic):
+    assert to_generic(text) == generic
+
+
+def test_linear_forms():
+    d, pid = Dim(64), Poly.of(Atom("pid", nonnegative=True))
+    form = Linear(pid * Poly(64), {d: Poly(1)})
+    assert form.nonnegative and form.affine
+    quotient, rest = form.split(64)
+    assert quotient == Linear(pid) and rest == Linear.of(d)
+    assert (form - form) == Linear() and Linear.of(d).range() == (0, 63)
+
+
+KERNEL = BLOCK + """
+    %x = tt.load %pp, %m : tensor<256x!tt.ptr<f32>>
+    %y = arith.addf %x, %x : tensor<256xf32>
+    tt.store %qp, %y, %m : tensor<256x!tt.ptr<f32>>"""
+
+
+def test_the_object_has_one_vector_load_and_store_and_no_tail_loop():
+    text = f"module {{\n tt.func public @k(%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %n: i32) {{\n{KERNEL}\n tt.return\n }}\n}}"
+    options = CodegenOptions()
+    asm, metadata = lower(text, options)
+    contracts.check("vector", asm["vector"])
+    assembly = llvm.to_assembly(asm["llvm"], options.target)
+    assert assembly.count("vle32.v") == 1 == assembly.count("vse32.v") and "m8" in assembly
+    assert metadata["lmul"] == 8 and asm["so"][:4] == b"\x7fELF"
+    again, _ = lower(text, options)
+    assert again["vector"] == asm["vector"], "lowering must be repeatable"
+
+
+def test_lmul_follows_from_the_vectors_that_live_at_once():
+    few = ["%a = x : vector<[2]xf32>", "%b = f %a, %a : vector<[2]xf32>", "store %b"]
+    many = [f"%v{i} = x : vector<[2]xf32>" for i in range(9)] + ["store " + ", ".join(f"%v{i}" for i in range(9))]
+    assert pressure(few)[0] <= 3 and pressure(many)[0] >= 9
+
+
+def test_a_level_that_breaks_its_contract_is_an_error():
+    with pytest.raises(LoweringError, match="linalg level is not valid MLIR"):
+        contracts.check("linalg", "module { nonsense }")
+    with pytest.raises(LoweringError, match="do not belong at the vector level: memref.alloca"):
+        contracts.check("vector", "module { func.func @f() { %0 = memref.alloca() : memref<4xf32>\n return } }")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("  %6 = fadd float %5, 1.1", "  %6 = fadd float %5, 0x3FF19999A0000000"),
+        ("  %6 = fadd double %5, f0x3FF0000000000000", "  %6 = fadd double %5, 0x3FF0000000000000"),
+        ("  %6 = fadd half %5, +inf", "  %6 = fadd half %5, 0xH7C00"),
+        ("  %6 = add i32 %5, 7", "  %6 = add i32 %5, 7"),
+    ],
+)
+def test_float_literals_are_rewritten_for_the_older_reader(line, expected):
+    assert llvm._floats(line) == expected
