@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch._dynamo.testing import same
-
 from torch_rvv.benchmarks.models import build
 from torch_rvv.runtime import record
 from torch_rvv.runtime.record import GraphRecord, KernelRecord
@@ -124,7 +123,9 @@ def _judge(result: Result, name: str, dtype: torch.dtype, training: bool, dynami
         eager = [t.clone() for t in _outputs(network, network, sample, training)]
         network.load_state_dict(state)
         ours = _outputs(network, compiled, sample, training)
-        worst = max([worst, *(float((a.double() - b).abs().max()) for a, b in zip(ours, reference, strict=True) if a.numel())])
+        worst = max(
+            [worst, *(float((a.double() - b).abs().max()) for a, b in zip(ours, reference, strict=True) if a.numel())]
+        )
         tolerance = 1e-3 if dtype != torch.bfloat16 else 1e-2
         good = good and same(eager, ours, reference, tol=tolerance)
     result.max_abs_err = worst
@@ -143,11 +144,14 @@ def _summarise(result: Result, graphs: list[GraphRecord]) -> None:
 
 def table(results: list[Result]) -> str:
     """The results as plain text, with the median time of lowering a kernel."""
-    lines = [f"{'model':14} {'dtype':9} {'status':6} {'max err':>9} {'kernels':>7} {'fell back':>9} {'gathers':>7} {'s':>6}"]
+    lines = [
+        f"{'model':14} {'dtype':9} {'status':6} {'max err':>9} {'kernels':>7} {'fell back':>9} {'gathers':>7} {'s':>6}"
+    ]
     for r in results:
         error = "-" if r.max_abs_err is None else f"{r.max_abs_err:.2e}"
         lines.append(
-            f"{r.model:14} {r.dtype:9} {r.status:6} {error:>9} {r.kernels:7} {r.fell_back:9} {r.unstructured_share:7.1%} {r.seconds:6.1f}"
+            f"{r.model:14} {r.dtype:9} {r.status:6} {error:>9} {r.kernels:7} {r.fell_back:9}"
+            f" {r.unstructured_share:7.1%} {r.seconds:6.1f}"
         )
         lines += [f"    {reason}" for reason in r.reasons]
     times = [t for r in results for t in r.compile_ms]

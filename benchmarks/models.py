@@ -55,7 +55,14 @@ def gpt2() -> Model:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        n_layer=2, n_embd=128, n_head=4, vocab_size=1000, n_positions=128, bos_token_id=0, eos_token_id=0, use_cache=False
+        n_layer=2,
+        n_embd=128,
+        n_head=4,
+        vocab_size=1000,
+        n_positions=128,
+        bos_token_id=0,
+        eos_token_id=0,
+        use_cache=False,
     )
     return GPT2LMHeadModel(config), _tokens(1000)
 

@@ -3,9 +3,9 @@
 import time
 
 import torch
+from torch_rvv.benchmarks.models import build
 
 import torch_rvv
-from torch_rvv.benchmarks.models import build
 
 
 def show(name: str) -> None:

@@ -189,7 +189,7 @@ class Analysis:
             return form, NOTHING
         quotient, rest = form.split(divisor)
         bounds = self.space.range(rest)
-        if bounds is not None and 0 <= bounds[0] and bounds[1] < divisor:
+        if bounds is not None and bounds[0] >= 0 and bounds[1] < divisor:
             return quotient, rest
         if not form.affine or not form.nonnegative:
             return None

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch_rvv.errors import Declined
 from torch_rvv.lowering.access import VIEWS, Analysis, Element, Index, Quotient, step
 from torch_rvv.lowering.linear import Atom, Dim, Linear, Poly
 from torch_rvv.lowering.nodes import Node, pointee
 from torch_rvv.lowering.writer import Writer, mlir_type
+
+from torch_rvv.errors import Declined
 
 
 @dataclass(eq=False)
@@ -124,7 +125,11 @@ class Body:
 
     def _zero(self, elem: str) -> str:
         zero = "0.0" if elem.startswith(("f", "bf")) else "0"
-        return self.writer.op(f"arith.constant {zero} : {elem}") if elem != "i1" else self.writer.op("arith.constant false")
+        return (
+            self.writer.op(f"arith.constant {zero} : {elem}")
+            if elem != "i1"
+            else self.writer.op("arith.constant false")
+        )
 
     def _read(self, base: Node, elem: str, form: Linear, where: str | None) -> str:
         final = self.final(form)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch_rvv.errors import LoweringError
 from torch_rvv.lowering.mlir import context, ir
+
+from torch_rvv.errors import LoweringError
 
 _COMMON = ("builtin.module", "builtin.unrealized_conversion_cast", "func.", "arith.", "math.", "scf.", "llvm.")
 ALLOWED = {

@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch_rvv.errors import Declined
 from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule, type_of
 from torch_rvv.lowering.mlir import ir
 from torch_rvv.lowering.nodes import Node, is_pointer, pointee
 from torch_rvv.lowering.ttir import source_line
 from torch_rvv.lowering.vecmath import FUNCTIONS
+
+from torch_rvv.errors import Declined
 
 _ARITH = """addf addi andi ceildivsi ceildivui cmpf cmpi divf divsi divui extf extsi extui floordivsi fptosi fptoui
  maximumf maxnumf maxsi maxui minimumf minnumf minsi minui mulf muli negf ori remf remsi remui shli shrsi
@@ -31,7 +32,7 @@ SAME = [f"arith.{op}" for op in _ARITH.split()] + [f"math.{op}" for op in _MATH.
 def _same(graph: Graph, op: Any) -> Sequence[Node] | None:
     args = graph.operands(op)
     check_elements(op, *args)
-    shape, elem = type_of(op.results[0])
+    _, elem = type_of(op.results[0])
     return [graph.map(op.name, args, elem, attributes(op))]
 
 

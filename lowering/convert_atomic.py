@@ -23,7 +23,9 @@ KINDS = {
 }  # fmt: skip
 
 
-def _append(graph: Graph, op: Any, kind: str, pointer: Node, value: Node, compare: Node | None, mask: Node | None) -> Any:
+def _append(
+    graph: Graph, op: Any, kind: str, pointer: Node, value: Node, compare: Node | None, mask: Node | None
+) -> Any:
     check_elements(op, value)
     shape, elem = type_of(op.results[0])
     scalar = shape is None

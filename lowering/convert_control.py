@@ -264,8 +264,7 @@ def scf_while(graph: Graph, op: Any) -> Sequence[Node] | None:
     buffers = [None if v.shape is None else _start(graph, v) for v in initial]
     forwarded = list(ops[-1].operands)[1:]
     passed = [
-        None if shape is None else graph.buffer(shape, _memory(elem))
-        for shape, elem in (type_of(v) for v in forwarded)
+        None if shape is None else graph.buffer(shape, _memory(elem)) for shape, elem in (type_of(v) for v in forwarded)
     ]
     graph.append(loop)
     with graph.inside(loop.before):

@@ -24,7 +24,9 @@ from torch_rvv.lowering.ttir import source_line
 def addptr(graph: Graph, op: Any) -> Sequence[Node] | None:
     pointer, offset = graph.operands(op)
     if pointer.shape is None:
-        moved = graph.scalar_op("torch_rvv.advance", [pointer, offset], pointer.elem, str(bytes_of(pointee(pointer.elem))))
+        moved = graph.scalar_op(
+            "torch_rvv.advance", [pointer, offset], pointer.elem, str(bytes_of(pointee(pointer.elem)))
+        )
         moved.attr = pointer.attr
         return [moved]
     if pointer.kind != "pointer":
@@ -56,9 +58,7 @@ def load(graph: Graph, op: Any) -> Sequence[Node] | None:
         return [graph.splat(scalar, shape)]
     graph.position += 1
     args = (pointer, *([mask] if mask else []), *([other] if other else []))
-    return [
-        Node("load", shape, elem, args, attr=(mask, other), where=source_line(op), position=graph.position)
-    ]
+    return [Node("load", shape, elem, args, attr=(mask, other), where=source_line(op), position=graph.position)]
 
 
 def _always(mask: Node) -> bool:

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch_rvv.errors import Declined
 from torch_rvv.lowering.convert_memory import read_scalar, truth
 from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule, type_of
 from torch_rvv.lowering.nodes import Combine, Node, Reduce, Scan, Statement
 from torch_rvv.lowering.ttir import source_line
+
+from torch_rvv.errors import Declined
 
 _INFINITY = {"f32": "0x7F800000", "f64": "0x7FF0000000000000", "f16": "0x7C00", "bf16": "0x7F80"}
 _MINUS_INFINITY = {"f32": "0xFF800000", "f64": "0xFFF0000000000000", "f16": "0xFC00", "bf16": "0xFF80"}
@@ -110,7 +111,9 @@ def _function(graph: Graph, op: Any, block: Any, elems: list[str]) -> Combine:
             names[result] = f"%v{i}_{j}"
         results = ", ".join(names[r] for r in inner.results)
         ins, outs = (", ".join(str(v.type) for v in values) for values in (inner.operands, inner.results))
-        lines.append(f'  {results} = "{inner.name}"({", ".join(operands)}) {{{attributes(inner)}}} : ({ins}) -> ({outs})')
+        lines.append(
+            f'  {results} = "{inner.name}"({", ".join(operands)}) {{{attributes(inner)}}} : ({ins}) -> ({outs})'
+        )
     graph.functions[symbol] = "\n".join([*lines, "}"])
     return Combine(function=symbol)
 
@@ -121,7 +124,11 @@ def _captured(graph: Graph, value: Any, lines: list[str], op: Any) -> str:
     if node is None or node.kind != "scalar" or not isinstance(node.attr, str):
         raise Declined("a combine function that uses a value from outside", where=source_line(op))
     name = f"%k{node.id}"
-    lines.append(f"  {name} = arith.constant {node.attr} : {node.elem}" if node.elem != "i1" else f"  {name} = arith.constant {node.attr}")
+    lines.append(
+        f"  {name} = arith.constant {node.attr} : {node.elem}"
+        if node.elem != "i1"
+        else f"  {name} = arith.constant {node.attr}"
+    )
     return name
 
 

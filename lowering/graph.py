@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch_rvv.errors import Declined
 from torch_rvv.lowering.linear import ONE, Poly
 from torch_rvv.lowering.nodes import (
     BYTES,
@@ -28,6 +27,8 @@ from torch_rvv.lowering.nodes import (
     parse_type,
 )
 from torch_rvv.lowering.ttir import source_line
+
+from torch_rvv.errors import Declined
 
 Rule = Callable[["Graph", Any], "Sequence[Node] | None"]
 RULES: dict[str, Rule] = {}
@@ -97,7 +98,13 @@ class Graph:
         return node
 
     def scalar_op(
-        self, op: str, args: Sequence[Node], elem: str, attr: str = "", poly: Poly | None = None, nonnegative: bool = False
+        self,
+        op: str,
+        args: Sequence[Node],
+        elem: str,
+        attr: str = "",
+        poly: Poly | None = None,
+        nonnegative: bool = False,
     ) -> Node:
         """Compute a scalar here."""
         result = self.scalar(elem, poly, nonnegative)
@@ -191,8 +198,9 @@ def _known_nonnegative(node: Node) -> bool:
 
 _NONNEGATIVE_RESULT = {"arith.extui"}
 _KEEPS_SIGN = {
-    "arith.addi", "arith.muli", "arith.divsi", "arith.remsi", "arith.divui", "arith.remui", "arith.extsi", "arith.extui",
-    "arith.minsi", "arith.maxsi", "arith.andi", "arith.ceildivsi", "arith.index_cast", "arith.shrsi", "arith.shrui",
+    "arith.addi", "arith.muli", "arith.divsi", "arith.remsi", "arith.divui", "arith.remui", "arith.extsi",
+    "arith.extui", "arith.minsi", "arith.maxsi", "arith.andi", "arith.ceildivsi", "arith.index_cast",
+    "arith.shrsi", "arith.shrui",
 }  # fmt: skip
 _POLY: dict[str, Callable[..., Poly | None]] = {
     "arith.addi": lambda a, b: a + b,

@@ -28,7 +28,9 @@ def regions(statement: Statement) -> list[Region]:
     return []
 
 
-def every(region: Region, loops: tuple[Statement, ...] = ()) -> Iterator[tuple[Statement, Region, tuple[Statement, ...]]]:
+def every(
+    region: Region, loops: tuple[Statement, ...] = ()
+) -> Iterator[tuple[Statement, Region, tuple[Statement, ...]]]:
     """All statements, each with its region and the loops around it, outermost first."""
     for statement in region.statements:
         yield statement, region, loops
@@ -101,9 +103,7 @@ def settle(graph: Graph, noalias: bool) -> None:
         _materialise(graph, load)
 
 
-def _overtaken(
-    load: Node, user: Root, loops: tuple[Statement, ...], writes: list[_Write], noalias: bool
-) -> bool:
+def _overtaken(load: Node, user: Root, loops: tuple[Statement, ...], writes: list[_Write], noalias: bool) -> bool:
     last = user.position
     for loop in loops:
         if load.position < loop.position:
@@ -123,9 +123,7 @@ def _lockstep(load: Node, user: Root) -> bool:
         return False
     others = [user.pointer.args[1], *([user.domain] if user.domain else [])]
     return (
-        _same_elements(load, user)
-        and _elementwise_path(user.value, load)
-        and all(n is not load for n in walk(others))
+        _same_elements(load, user) and _elementwise_path(user.value, load) and all(n is not load for n in walk(others))
     )
 
 

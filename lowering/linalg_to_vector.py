@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from torch_rvv.errors import LoweringError
 from torch_rvv.lowering.graph import attributes
 from torch_rvv.lowering.loops import Nest, NestWriter, Operand, callee_of
 from torch_rvv.lowering.mlir import context, ir
@@ -23,6 +22,8 @@ from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations, bits_of
 from torch_rvv.lowering.vector_body import Value, View
 from torch_rvv.lowering.writer import Writer
+
+from torch_rvv.errors import LoweringError
 
 ALIGNMENT = 64
 CONTEXT_SCRATCH = 0  # offset of `scratch` in torch_rvv_context
@@ -155,9 +156,8 @@ class ToVector:
         if not indices:
             return view.base
         at = w.op(f"arith.index_cast {self.name(indices[0])} : index to i64", "u")
-        return w.op(
-            f"llvm.getelementptr {view.base}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, {self.operations.carrier(view.elem)}", "u"
-        )
+        elem = self.operations.carrier(view.elem)
+        return w.op(f"llvm.getelementptr {view.base}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, {elem}", "u")
 
     # -- control
 
@@ -272,10 +272,16 @@ class ToVector:
             w.line(f"scf.condition({w.op(f'arith.cmpi slt, {at}, {end} : index')}) {at} : index")
         with w.block(f"^bb0({i}: index):"):
             left = w.op(f"arith.index_cast {w.op(f'arith.subi {end}, {i} : index')} : index to i64")
-            evl = w.op(f'llvm.call_intrinsic "llvm.experimental.get.vector.length"({left}, {factor}, {true}) : (i64, i32, i1) -> i32')
+            evl = w.op(
+                f'llvm.call_intrinsic "llvm.experimental.get.vector.length"({left}, {factor}, {true})'
+                " : (i64, i32, i1) -> i32"
+            )
             position = w.op(f"arith.index_cast {i} : index to i64")
             pointer = w.op(f"llvm.getelementptr {view.base}[{position}] : (!llvm.ptr, i64) -> !llvm.ptr, {carrier}")
-            w.line(f'llvm.call_intrinsic "llvm.vp.store"({splat}, {pointer}, {mask}, {evl}) : ({kind}, !llvm.ptr, {masks}, i32) -> ()')
+            w.line(
+                f'llvm.call_intrinsic "llvm.vp.store"({splat}, {pointer}, {mask}, {evl})'
+                f" : ({kind}, !llvm.ptr, {masks}, i32) -> ()"
+            )
             done = w.op(f"arith.index_castui {evl} : i32 to index")
             w.line(f"scf.yield {w.op(f'arith.addi {i}, {done} : index')} : index")
 
@@ -303,7 +309,8 @@ def _entry(name: str, program: str, elems: list[str], carrier: Any) -> list[str]
     """The kernel function of the C ABI."""
     w = Writer()
     w.lines.append(
-        f"  func.func @{name}(%args: !llvm.ptr, %grid: !llvm.ptr, %begin: i64, %end: i64, %context: !llvm.ptr) -> i32 {{"
+        f"  func.func @{name}"
+        "(%args: !llvm.ptr, %grid: !llvm.ptr, %begin: i64, %end: i64, %context: !llvm.ptr) -> i32 {"
     )
     w.depth = 2
     names = []
@@ -360,7 +367,10 @@ def linalg_to_vector(text: str, metadata: dict[str, Any], options: Any) -> str:
     program = f"{metadata['name']}.program"
     arguments = ", ".join(f"%a{i}: {carrier(e)}" for i, e in enumerate(elems))
     lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)"]
-    lines.append(f"  func.func private @{program}({arguments}, %scratch: !llvm.ptr) -> i32 attributes {{llvm.linkage = #llvm.linkage<internal>}} {{")
+    lines.append(
+        f"  func.func private @{program}({arguments}, %scratch: !llvm.ptr) -> i32"
+        " attributes {llvm.linkage = #llvm.linkage<internal>} {"
+    )
     lines += to.writer.lines
     lines += ["    %ok = arith.constant 0 : i32", "    func.return %ok : i32", "  }"]
     lines += _entry(metadata["name"], program, elems[:-6], carrier)

@@ -22,9 +22,9 @@ from subprocess import run
 from typing import Any
 
 import llvmlite.binding as llvm
+from torch_rvv.lowering.mlir import context, ir, llvm_dialect, run_passes
 
 from torch_rvv.errors import InstallError, LoweringError
-from torch_rvv.lowering.mlir import context, ir, llvm_dialect, run_passes
 from torch_rvv.target import Target
 
 TRIPLE = "riscv64-unknown-linux-gnu"

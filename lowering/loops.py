@@ -15,20 +15,16 @@ atomic, and a nest with no dimension, stay scalar.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch_rvv.lowering.convert_reduce import KINDS
+from torch_rvv.lowering.lmul import choose, pressure
 from torch_rvv.lowering.mlir import ir
-from torch_rvv.lowering.operations import Operations, bits_of
+from torch_rvv.lowering.operations import Operations
 from torch_rvv.lowering.vector_body import SCALAR_ONLY, Strip, Value, View
 from torch_rvv.lowering.writer import Writer
-
-LMULS = (8, 4, 2, 1)
-# Vectors that may live at once, v0 kept for masks: 32 registers in groups of LMUL.
-LIVE_LIMIT = {8: 3, 4: 7, 2: 15, 1: 31}
 
 
 @dataclass(eq=False)
@@ -140,7 +136,7 @@ class NestWriter:
         trial = Writer()
         gathers = self._nest(trial)
         live, widest = pressure(trial.lines)
-        chosen = lmul or next((m for m in LMULS if live <= LIVE_LIMIT[m]), 1)
+        chosen = lmul or choose(live)
         self.lanes = max(1, chosen * 64 // widest)
         self._nest(self.writer)
         return {"lmul": chosen, "live": live, "gathers": gathers}
@@ -231,11 +227,7 @@ class NestWriter:
 
     def _call(self) -> Any:
         """The call of the combine function."""
-        return next(
-            op
-            for op in _walk(self.nest.block)
-            if op.name == "func.call" and callee_of(op) in self.functions
-        )
+        return next(op for op in _walk(self.nest.block) if op.name == "func.call" and callee_of(op) in self.functions)
 
     def _carry(self, strip: Strip, output: Operand, writer: Writer) -> Carry:
         """An accumulator and its start, computed just before the first reduction loop.
@@ -306,7 +298,9 @@ class NestWriter:
             if kind in _REDUCTIONS and not self.operations.soft(value.elem):
                 total = self._hardware(strip, kind, value, carry.kind)
             else:
-                (total,) = self._tree(strip, [value], lambda a, b, op=op: strip.apply(op, "", [a[0], b[0]], [a[0].elem]))
+                (total,) = self._tree(
+                    strip, [value], lambda a, b, op=op: strip.apply(op, "", [a[0], b[0]], [a[0].elem])
+                )
             memory = strip.load(*self._place(strip, carry.output), value.elem, None)
             (joined,) = strip.apply(op, "", [memory, total], [value.elem])
             strip.store(*self._place(strip, carry.output), joined, None)
@@ -333,7 +327,9 @@ class NestWriter:
             total = emit(f"vector.reduction <{name}>, {value.name} : {text} into {value.elem}")
         return Value(total, value.elem, value.level)
 
-    def _tree(self, strip: Strip, values: list[Value], combine: Callable[[list[Value], list[Value]], list[Value]]) -> list[Value]:
+    def _tree(
+        self, strip: Strip, values: list[Value], combine: Callable[[list[Value], list[Value]], list[Value]]
+    ) -> list[Value]:
         """Fold the lanes that are in use: the upper half onto the lower, until one is left."""
         level = values[0].level
         w, emit = strip.writers[level], strip.emitter(level)
@@ -394,9 +390,12 @@ class NestWriter:
         wide = emit(f"arith.index_cast {left} : index to i64")
         factor = strip._once(("factor", self.lanes), 0, f"arith.constant {self.lanes} : i32")
         true = strip._once("true", 0, "arith.constant true")
-        return f'llvm.call_intrinsic "llvm.experimental.get.vector.length"({wide}, {factor}, {true}) : (i64, i32, i1) -> i32'
+        name = "llvm.experimental.get.vector.length"
+        return f'llvm.call_intrinsic "{name}"({wide}, {factor}, {true}) : (i64, i32, i1) -> i32'
 
-    def _assemble(self, writer: Writer, writers: list[Writer], final: Writer, carries: list[Carry], result: str) -> None:
+    def _assemble(
+        self, writer: Writer, writers: list[Writer], final: Writer, carries: list[Carry], result: str
+    ) -> None:
         strip = self._strip(writers)
         zero, one = strip.constant_index(0).name, strip.constant_index(1).name
         bounds = {d: self._size(strip, d, 0) for d in self.order}
@@ -426,7 +425,18 @@ class NestWriter:
             names = [c.inside if innermost else writer.fresh("acc") for c in carries] if carried else []
             name = result if level == self.first else writer.fresh("loop")
             make = self._strip_loop if dim == self.vector else self._plain_loop
-            after = make(writer, name, dim, bounds[dim], zero, one, held if carried else [], names, text_kinds if carried else [], lambda: loops(level + 1, names))
+            after = make(
+                writer,
+                name,
+                dim,
+                bounds[dim],
+                zero,
+                one,
+                held if carried else [],
+                names,
+                text_kinds if carried else [],
+                lambda: loops(level + 1, names),
+            )
             if carried and level == self.first:
                 put(final.lines)
             return after
@@ -468,7 +478,8 @@ class NestWriter:
 
 # Folds that RVV has an instruction for: arith's name → vector.reduction's.
 _REDUCTIONS = {
-    "addf": "add", "addi": "add", "maximumf": "maximumf", "minimumf": "minimumf", "maxnumf": "maxnumf", "minnumf": "minnumf",
+    "addf": "add", "addi": "add", "maximumf": "maximumf", "minimumf": "minimumf", "maxnumf": "maxnumf",
+    "minnumf": "minnumf",
     "andi": "and", "ori": "or", "xori": "xor", "maxsi": "maxsi", "minsi": "minsi", "maxui": "maxui", "minui": "minui",
 }  # fmt: skip
 
@@ -476,43 +487,3 @@ _REDUCTIONS = {
 def callee_of(call: Any) -> str:
     """The symbol that a func.call names."""
     return str(ir.FlatSymbolRefAttr(call.attributes["callee"]).value)
-
-
-_NAME = re.compile(r"%[\w#]+")
-_VECTOR = re.compile(r"vector<\[(\d+)\]x([\w!.]+)>")
-
-
-def pressure(lines: list[str]) -> tuple[int, int]:
-    """(vectors alive at once, width of the widest element in bits) in straight-line vector code.
-
-    Counted in units of the widest element; splats and constants do not count, since RVV's vector-scalar
-    forms take them from scalar registers.
-    """
-    defined: dict[str, tuple[int, int]] = {}
-    last: dict[str, int] = {}
-    widest = 8
-    for number, line in enumerate(lines):
-        names = _NAME.findall(line)
-        if " = " in line and not ("scf." in line):
-            result, right = line.split(" = ", 1)
-            kinds = _VECTOR.findall(right)
-            name = result.strip().split(":")[0]
-            if kinds:
-                elem = kinds[-1][1].rstrip(">")
-                bits = 64 if elem in ("index",) or elem.startswith("!") else bits_of(elem)
-                widest = max([widest, *(bits_of(e) if not e.startswith("!") else 64 for _, e in kinds)])
-                if bits > 1 and not any(word in right for word in ("vector.broadcast", "arith.constant", "mlir.poison")):
-                    defined[name] = (number, bits)
-        for name in names:
-            last[name.split("#")[0]] = number
-    live = 0.0
-    events: dict[int, float] = {}
-    for name, (start, bits) in defined.items():
-        end = last.get(name, start)
-        events[start] = events.get(start, 0.0) + bits / widest
-        events[end] = events.get(end, 0.0) - bits / widest
-    most = 0.0
-    for number in sorted(events):
-        live += events[number]
-        most = max(most, live)
-    return max(1, round(most + 0.49)), widest

@@ -14,15 +14,29 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch_rvv.errors import Declined
 from torch_rvv.lowering import halffloat, vecmath
 from torch_rvv.lowering.vecmath.builder import floor_to_int, truncate_to_int
+
+from torch_rvv.errors import Declined
 from torch_rvv.target import Target
 
 # What LLVM selects by itself on scalable vectors.
 NATIVE_MATH = frozenset(
     "math." + op
-    for op in "absf absi ceil copysign ctlz ctpop cttz floor fma round roundeven sqrt".split()
+    for op in [
+        "absf",
+        "absi",
+        "ceil",
+        "copysign",
+        "ctlz",
+        "ctpop",
+        "cttz",
+        "floor",
+        "fma",
+        "round",
+        "roundeven",
+        "sqrt",
+    ]
 )
 # MLIR's name of a function → vecmath's, where they differ.
 _RENAMED = {"powf": "pow"}
@@ -223,6 +237,4 @@ class Operations:
         wide_elems = ["f32" if self.soft(e) else e for e in elems]
         wide_results = ["f32" if self.soft(e) else e for e in results]
         done = self.apply(op, attr, wide, wide_elems, wide_results, lanes, emit)
-        return [
-            self._from_f32(d, e, lanes, emit) if self.soft(e) else d for d, e in zip(done, results, strict=True)
-        ]
+        return [self._from_f32(d, e, lanes, emit) if self.soft(e) else d for d, e in zip(done, results, strict=True)]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch_rvv.knobs import CodegenOptions, knobs
 from torch_rvv.lowering import contracts, llvm
 from torch_rvv.lowering.linalg_to_vector import linalg_to_vector
 from torch_rvv.lowering.ttir_to_linalg import ttir_to_linalg
+
+from torch_rvv.knobs import CodegenOptions, knobs
 
 Stage = Callable[[Any, dict[str, Any], CodegenOptions], Any]
 

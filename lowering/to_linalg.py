@@ -14,45 +14,39 @@ kernel's arguments, then program ids x, y, z, then grid sizes x, y, z, and retur
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Any
 
-from torch_rvv.errors import Declined
-from torch_rvv.lowering.access import Analysis, Index, Space, Split
-from torch_rvv.lowering.body import Body, Operand, flat, memory, memory_type
-from torch_rvv.lowering.convert_debug import ALL_AXES
+from torch_rvv.lowering.access import Analysis, Space, Split
+from torch_rvv.lowering.body import memory, memory_type
+from torch_rvv.lowering.generic import Generic, Group, Part, without
 from torch_rvv.lowering.graph import Graph
 from torch_rvv.lowering.hazards import every, may_alias
-from torch_rvv.lowering.linear import ONE, Atom, Dim, Linear, Poly
+from torch_rvv.lowering.linear import Atom, Dim, Linear, Poly
 from torch_rvv.lowering.nodes import (
-    Atomic, Check, Combine, Fill, For, If, Node, Reduce, Region, Root, ScalarLoad, ScalarOp, Scan, Statement, Store, While, pointee, walk,
+    Atomic,
+    Check,
+    Fill,
+    For,
+    If,
+    Node,
+    Reduce,
+    Region,
+    Root,
+    ScalarLoad,
+    ScalarOp,
+    Scan,
+    Statement,
+    Store,
+    While,
+    pointee,
+    walk,
 )  # fmt: skip
-from torch_rvv.lowering.writer import Writer, mlir_type
+from torch_rvv.lowering.report import describe
+from torch_rvv.lowering.writer import Writer, mlir_type, storage
+
+from torch_rvv.errors import Declined
 
 SMALLEST_SPLIT = 8
-
-
-@dataclass(eq=False)
-class Part:
-    """One statement of a group: what it adds to the shared generic."""
-
-    root: Root
-    mask: Node | None
-    values: list[Node]
-
-
-@dataclass(eq=False)
-class Output:
-    operand: Operand
-    argument: str
-    value: str = ""
-
-
-@dataclass(eq=False)
-class Group:
-    """Statements that share one generic, over one space."""
-
-    space: Space
-    parts: list[Part] = field(default_factory=list)
 
 
 class ToLinalg:
@@ -62,7 +56,7 @@ class ToLinalg:
         self.graph, self.noalias = graph, noalias
         self.writer = Writer()
         self.writer.depth = 2
-        self.accesses: list[dict[str, object]] = []
+        self.accesses: list[dict[str, Any]] = []
         self.pending: Group | None = None
         self.domain = Node("buffer", (1,), "i8", name="%domain")
 
@@ -100,12 +94,14 @@ class ToLinalg:
             elem = "i64" if elem.startswith("!") else elem
             self.writer.line(
                 f"{results} = llvm.getelementptr {pointer.name}[{offset.name}]"
-                f" : (!llvm.ptr, {offset.elem}) -> !llvm.ptr, {_storage(elem)}"
+                f" : (!llvm.ptr, {offset.elem}) -> !llvm.ptr, {storage(elem)}"
             )
         else:
             ins = ", ".join(mlir_type(a.elem) for a in s.args)
             outs = ", ".join(mlir_type(r.elem) for r in s.results)
-            self.writer.line(f'{results} = "{s.op}"({", ".join(a.name for a in s.args)}) {{{s.attr}}} : ({ins}) -> ({outs})')
+            self.writer.line(
+                f'{results} = "{s.op}"({", ".join(a.name for a in s.args)}) {{{s.attr}}} : ({ins}) -> ({outs})'
+            )
 
     def scalar_load(self, s: ScalarLoad) -> None:
         assert s.result is not None and s.base is not None
@@ -114,7 +110,7 @@ class ToLinalg:
             raise Declined("a pointer loaded from memory", where=s.where)
         text = f"memref.load {memory(w, s.base, elem)}[{w.poly(s.offset)}] : {memory_type(s.base, elem)}"
         if s.base.kind != "buffer":
-            self.accesses.append(_access(s.base, "load", "broadcast", elem, 1, s.where))
+            self.accesses.append(describe(s.base, "load", "broadcast", elem, 1, s.where))
         if s.mask is None:
             w.line(f"{s.result.name} = {text}")
             return
@@ -298,7 +294,7 @@ class ToLinalg:
         first = Space.over(tuple(1 if a == axis else n for a, n in enumerate(root.shape)))
         group = Group(first)
         for value, buffer in zip(root.values, root.buffers, strict=True):
-            index = _without(first.index, axis) or (Linear(),)
+            index = without(first.index, axis) or (Linear(),)
             fill = Fill(root.where, shape=first.shape, buffer=buffer, value=value, at=index)
             group.parts.append(Part(fill, None, [value]))
         self._group(group)
@@ -323,16 +319,16 @@ class ToLinalg:
         """Try the group; where // or % stands in the way, again with loops over quotients around it."""
         space = group.space
         trial = Writer()
-        Generic(self, group, trial).write(dry=True)
+        Generic(group, trial, self.domain, self.accesses).write(dry=True)
         plans = _plan(space)
         if not plans:
-            Generic(self, group, self.writer).write()
+            Generic(group, self.writer, self.domain, self.accesses).write()
             return
         self._nest(group, plans)
 
     def _nest(self, group: Group, plans: list[tuple[Dim, Poly, int]]) -> None:
         if not plans:
-            Generic(self, group, self.writer).write()
+            Generic(group, self.writer, self.domain, self.accesses).write()
             return
         (dim, base, divisor), *others = plans
         w, space = self.writer, group.space
@@ -400,263 +396,9 @@ def _is_identity(node: Node, root: Reduce) -> bool:
     try:
         return float(text) == float(identity)
     except ValueError:
-        return text.lower().startswith("0x") and identity.lower().startswith("0x") and int(text, 16) == int(identity, 16)
-
-
-def _without(index: Index, axis: int) -> Index:
-    return () if axis == ALL_AXES else index[:axis] + index[axis + 1 :]
-
-
-def _storage(elem: str) -> str:
-    return "i8" if elem in ("i1",) or elem.startswith("f8") else elem
-
-
-class Generic:
-    """One linalg.generic, from a group."""
-
-    def __init__(self, to: ToLinalg, group: Group, writer: Writer):
-        self.to, self.group, self.writer = to, group, writer
-        self.space = group.space
-        self.analysis = Analysis(self.space)
-        splits = self.space.splits
-        self.dims = [splits[d].rest if d in splits else d for d in self.space.dims]
-        self.body_writer = Writer(writer.counter)
-        self.body_writer.depth = writer.depth + 1
-        self.body = Body(self.analysis, self.dims, self.body_writer, writer)
-        self.outputs: list[Output] = []
-        self.reduced: set[Dim] = set()
-
-    def write(self, dry: bool = False) -> None:
-        """Evaluate all parts, then write views, generic and body. dry: only to learn of splits."""
-        for part in self.group.parts:
-            _PART[type(part.root)](self, part, part.root)
-        if not dry:
-            self._assemble()
-
-    # parts
-
-    def store(self, part: Part, root: Store) -> None:
-        assert root.pointer is not None
-        base, offset = root.pointer.args
-        elem = pointee(root.pointer.elem)
-        form = self.analysis.linear(offset, self.space.index)
-        self._write(base, elem, form, part.values[0], part.mask, root.where)
-
-    def fill(self, part: Part, root: Fill) -> None:
-        assert root.buffer is not None
-        index = self.space.index if root.at is None else root.at
-        self._write(root.buffer, root.buffer.elem, flat(root.buffer, index), part.values[0], part.mask, root.where)
-
-    def _write(self, base: Node, elem: str, form: Linear, value: Node, mask: Node | None, where: str | None) -> None:
-        index = self.space.index
-        final = self.body.final(form)
-        conjuncts = []
-        if mask is not None:
-            conjuncts = [c for c in self.analysis.conjuncts(mask, index) if not self.analysis.implied(*c)]
-        if conjuncts or not final.affine:
-            condition = self.body.condition(conjuncts) if conjuncts else None
-            self.body.store(base, elem, form, self.body.value(value, index), condition, where)
-            return
-        operand = Operand(base, elem, final, self.body_writer.fresh("out"), where)
-        output = Output(operand, operand.argument, self.body.value(value, index))
-        self.outputs.append(output)
-
-    def reduce(self, part: Part, root: Reduce) -> None:
-        index = self.space.index
-        kept = _without(index, root.axis)
-        axes = range(len(root.shape)) if root.axis == ALL_AXES else [root.axis]
-        for axis in axes:
-            for dim in index[axis].coefs:
-                split = self.space.splits.get(dim)
-                self.reduced.add(split.rest if split else dim)
-        values = [self.body.value(v, index) for v in part.values]
-        outputs = []
-        for buffer in root.buffers:
-            form = flat(buffer, kept or (Linear(),))
-            outputs.append(Output(Operand(buffer, buffer.elem, self.body.final(form), self.body_writer.fresh("acc"), root.where), ""))
-        accumulators = [o.operand.argument for o in outputs]
-        if part.mask is not None:
-            elem = root.buffers[0].elem
-            condition = self.body.condition(list(self.analysis.conjuncts(part.mask, index)))
-            identity = self.body_writer.op(f"arith.constant {root.combine.identity} : {elem}")
-            values = [self.body_writer.op(f"arith.select {condition}, {values[0]}, {identity} : {elem}")]
-        joined = self._combine(root.combine, accumulators, values, root.buffers)
-        for output, value in zip(outputs, joined, strict=True):
-            output.value = value
-        self.outputs += outputs
-
-    def scan_step(self, part: Part, root: Scan) -> None:
-        """buffers[k] = combine(buffers[k-1], buffers[k]), k the index along the axis."""
-        index, back = self.space.index, Linear(Poly(1 if root.reverse else -1))
-        before = (*index[: root.axis], index[root.axis] + back, *index[root.axis + 1 :])
-        previous = [self.body.value(b, before) for b in root.buffers]
-        outputs = [
-            Output(Operand(b, b.elem, self.body.final(flat(b, index)), self.body_writer.fresh("acc"), root.where), "")
-            for b in root.buffers
-        ]
-        current = [o.operand.argument for o in outputs]
-        for output, value in zip(outputs, self._combine(root.combine, previous, current, root.buffers), strict=True):
-            output.value = value
-        self.outputs += outputs
-
-    def _combine(self, combine: Combine, left: list[str], right: list[str], buffers: list[Node]) -> list[str]:
-        w, elems = self.body_writer, [b.elem for b in buffers]
-        if not combine.function:
-            return [w.op(f"arith.{combine.kind} {left[0]}, {right[0]} : {elems[0]}")]
-        joined, types = w.fresh("j"), ", ".join(elems)
-        several = f":{len(elems)}" if len(elems) > 1 else ""
-        w.line(
-            f"{joined}{several} = func.call @{combine.function}({', '.join(left + right)})"
-            f" : ({types}, {types}) -> ({types})"
+        return (
+            text.lower().startswith("0x") and identity.lower().startswith("0x") and int(text, 16) == int(identity, 16)
         )
-        return [f"{joined}#{i}" for i in range(len(elems))] if several else [joined]
-
-    def atomic(self, part: Part, root: Atomic) -> None:
-        assert root.pointer is not None
-        base, offset = root.pointer.args
-        elem, index, w = pointee(root.pointer.elem), self.space.index, self.body_writer
-        form = self.analysis.linear(offset, index)
-        conjuncts = []
-        if part.mask is not None:
-            conjuncts = [c for c in self.analysis.conjuncts(part.mask, index) if not self.analysis.implied(*c)]
-        values = [self.body.value(v, index) for v in part.values]
-        self.body.gathers.append(("store", base, self.body.final(form), root.where))
-
-        def update() -> str:
-            at = self.body_writer.op(f"arith.index_cast {self.body.form(form)} : index to i64")
-            pointer = w.op(f"llvm.getelementptr {base.name}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, {elem}")
-            if root.kind != "cmpxchg":
-                return w.op(f"llvm.atomicrmw {root.kind} {pointer}, {values[0]} acq_rel : !llvm.ptr, {elem}")
-            pair = w.op(f"llvm.cmpxchg {pointer}, {values[1]}, {values[0]} acq_rel acquire : !llvm.ptr, {elem}")
-            return w.op(f"llvm.extractvalue {pair}[0] : !llvm.struct<({elem}, i1)>")
-
-        if conjuncts:
-            zero = w.op(f"arith.constant {'0.0' if elem[0] == 'f' else '0'} : {elem}")
-            old = self.body.guarded(self.body.condition(conjuncts), elem, update, zero)
-        else:
-            old = update()
-        if root.buffer is not None:
-            operand = Operand(root.buffer, elem, self.body.final(flat(root.buffer, index)), w.fresh("old"), root.where)
-            self.outputs.append(Output(operand, operand.argument, old))
-
-    # text
-
-    def _assemble(self) -> None:
-        w = self.writer
-        sizes = {d: w.at_most(self.space.high.get(d, []), d.size) for d in self.dims}
-        operands = list(self.body.inputs)
-        covered = {d for o in [*operands, *(o.operand for o in self.outputs)] for d in o.form.coefs}
-        if not covered.issuperset(self.dims):
-            shape = Operand(self.to.domain, "i8", Linear(ZERO_SHAPE, dict.fromkeys(self.dims, ONE)), self.body_writer.fresh("shape"))
-            operands.append(shape)
-        outs = [o.operand for o in self.outputs]
-        views = [self._view(o, sizes) for o in [*operands, *outs]]
-        names = ", ".join(f"d{i}" for i in range(len(self.dims)))
-        maps = ", ".join(
-            f"affine_map<({names}) -> ({', '.join(f'd{self.dims.index(d)}' for d in self.dims if d in o.form.coefs)})>"
-            for o in [*operands, *outs]
-        )
-        kinds = ", ".join('"reduction"' if d in self.reduced else '"parallel"' for d in self.dims)
-
-        def clause(word: str, chosen: list[tuple[str, str]]) -> str:
-            if not chosen:
-                return ""
-            return f" {word}({', '.join(n for n, _ in chosen)} : {', '.join(t for _, t in chosen)})"
-
-        n = len(operands)
-        head = f"linalg.generic {{indexing_maps = [{maps}], iterator_types = [{kinds}]}}"
-        w.line(head + clause("ins", views[:n]) + clause("outs", views[n:]) + " {")
-        arguments = ", ".join(f"{o.argument}: {o.elem}" for o in [*operands, *outs])
-        w.line(f"^bb0({arguments}):")
-        for dim, name in self.body.indices.items():
-            w.line(f"  {name} = linalg.index {self.dims.index(dim)} : index")
-        w.lines += self.body_writer.lines
-        results = ", ".join(o.value for o in self.outputs)
-        types = ", ".join(o.operand.elem for o in self.outputs)
-        w.line(f"  linalg.yield {results} : {types}" if self.outputs else "  linalg.yield")
-        w.line("}")
-        self._report(self.body.inputs, outs)
-
-    def _view(self, operand: Operand, sizes: dict[Dim, str]) -> tuple[str, str]:
-        """A strided view of the operand's base: (name, type)."""
-        w = self.writer
-        base = memory(w, operand.base, operand.elem)
-        dims = [d for d in self.dims if d in operand.form.coefs]
-        strides, static = [], []
-        shape_only = operand.base is self.to.domain
-        for d in dims:
-            constant = 0 if shape_only else operand.form.coefs[d].constant
-            static.append("?" if constant is None else str(constant))
-            strides.append(w.poly(operand.form.coefs[d]) if constant is None else str(constant))
-        offset = operand.form.const.constant
-        at = w.poly(operand.form.const) if offset is None else str(offset)
-        layout = f"strided<[{', '.join(static)}], offset: {'?' if offset is None else offset}>"
-        kind = f"memref<{'?x' * len(dims)}{operand.elem}, {layout}>"
-        name = w.op(
-            f"memref.reinterpret_cast {base} to offset: [{at}], sizes: [{', '.join(sizes[d] for d in dims)}],"
-            f" strides: [{', '.join(strides)}] : {memory_type(operand.base, operand.elem)} to {kind}",
-            "v",
-        )
-        return name, kind
-
-    def _report(self, inputs: list[Operand], outs: list[Operand]) -> None:
-        elements = 1
-        for d in self.dims:
-            elements *= max(self.space.bound(d), 1)
-        for way, operands in (("load", inputs), ("store", outs)):
-            for o in operands:
-                if o.base.kind != "buffer":
-                    coefs = [c.constant for c in o.form.coefs.values()]
-                    kind = "broadcast" if not coefs else "unit" if 1 in coefs else "strided"
-                    self.to.accesses.append(_access(o.base, way, kind, o.elem, elements, o.where))
-        for way, base, form, where in self.body.gathers:
-            if base.kind != "buffer":
-                kind, why = _kind_of(form)
-                self.to.accesses.append(_access(base, way, kind, "", elements, where, why))
-
-
-ZERO_SHAPE = Poly(0)
-
-
-def _kind_of(form: Linear) -> tuple[str, str]:
-    """What an access through a computed index is, and why it is no better."""
-    varying = [a for m in form.const.terms for a in m if a.varying]
-    if not varying:
-        return ("unit" if any(c.constant == 1 for c in form.coefs.values()) else "strided" if form.coefs else "broadcast"), "masked"
-    source = varying[0].value
-    dims = _dims_of(varying)
-    free = [d for d in form.coefs if d not in dims]
-    node = getattr(source, "node", None)
-    why = "index read from memory" if node is not None and _reads(node) else "index computed element by element"
-    if any(form.coefs[d].constant == 1 for d in free):
-        return "unit", f"rows: {why}"
-    return "gather", why
-
-
-def _dims_of(atoms: list[Atom]) -> set[Dim]:
-    """The dims that varying atoms depend on, as far as their index tells."""
-    dims: set[Dim] = set()
-    for atom in atoms:
-        index = getattr(atom.value, "index", None) or (atom.value.form,)
-        for form in index:
-            dims |= set(form.coefs)
-            dims |= _dims_of([a for m in form.const.terms for a in m if a.varying])
-    return dims
-
-
-def _reads(node: Node) -> bool:
-    return any(n.kind in ("load", "buffer") for n in walk([node]))
-
-
-def _access(base: Node, op: str, kind: str, elem: str, elements: int, where: str | None, why: str = "") -> dict[str, object]:
-    return {
-        "arg": base.attr if isinstance(base.attr, int) else None,
-        "op": op,
-        "kind": kind,
-        "elements_per_program": elements,
-        "why": why,
-        "where": where,
-    }
 
 
 _EMIT = {
@@ -668,9 +410,9 @@ _EMIT = {
     While: ToLinalg.while_loop,
     Scan: ToLinalg.scan,
 }
-_PART = {Store: Generic.store, Fill: Generic.fill, Reduce: Generic.reduce, Atomic: Generic.atomic, Scan: Generic.scan_step}
 
-def function(graph: Graph, noalias: bool) -> tuple[str, list[dict[str, object]]]:
+
+def function(graph: Graph, noalias: bool) -> tuple[str, list[dict[str, Any]]]:
     """The linalg module of a graph, and what each of its accesses is."""
     to = ToLinalg(graph, noalias)
     to.region(graph.region)

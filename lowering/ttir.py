@@ -17,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch_rvv.errors import Declined
 from torch_rvv.lowering.mlir import ir
+
+from torch_rvv.errors import Declined
 
 Types = tuple[list[str], list[str]]
 Spread = Callable[[str, int], Types]

@@ -16,13 +16,15 @@ from torch_rvv.lowering import (  # noqa: F401
     convert_memory,
     convert_reduce,
     convert_shape,
+    hazards,
+    to_linalg,
 )
-from torch_rvv.errors import Declined
-from torch_rvv.lowering import hazards, to_linalg
 from torch_rvv.lowering.graph import Graph, type_of
 from torch_rvv.lowering.mlir import context
 from torch_rvv.lowering.nodes import Atomic, Node, Store, is_pointer
 from torch_rvv.lowering.ttir import read, source_line
+
+from torch_rvv.errors import Declined
 
 _SIGNATURE = {
     "f16": "fp16", "bf16": "bf16", "f32": "fp32", "f64": "fp64", "f8E5M2": "fp8e5", "f8E4M3FN": "fp8e4nv",
@@ -39,7 +41,11 @@ def _signature(elem: str) -> str:
 def build(module: Any) -> Graph:
     """The graph of a TTIR module's one public function."""
     functions = [op.operation for op in module.body.operations if op.operation.name == "func.func"]
-    public = [f for f in functions if "sym_visibility" not in f.attributes or f.attributes["sym_visibility"].value != "private"]
+    public = [
+        f
+        for f in functions
+        if "sym_visibility" not in f.attributes or f.attributes["sym_visibility"].value != "private"
+    ]
     if len(public) != 1:
         raise Declined(f"a module with {len(public)} kernels")
     (function,) = public
@@ -50,7 +56,7 @@ def build(module: Any) -> Graph:
     block = function.regions[0].blocks[0]
     for number, argument in enumerate(block.arguments):
         shape, elem = type_of(argument)
-        if shape is not None or elem.startswith("!tt.") and not is_pointer(elem):
+        if shape is not None or (elem.startswith("!tt.") and not is_pointer(elem)):
             raise Declined(f"an argument of type {elem}", where=source_line(function))
         node = graph.scalar(elem)
         node.attr = number

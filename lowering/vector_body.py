@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch_rvv.errors import Declined
 from torch_rvv.lowering.graph import attributes
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations
 from torch_rvv.lowering.writer import Writer
+
+from torch_rvv.errors import Declined
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ class Strip:
             name = self._once(("splat", value.name), level, f"vector.broadcast {value.name} : {carrier} to {kind}")
             return Value(name, value.elem, level, "vector")
         elem = "i64" if value.elem == "index" else value.elem
-        lanes = self._once(("lane", elem), 0, f'llvm.call_intrinsic "llvm.stepvector"() : () -> {self.vector_type(elem)}')
+        lanes = self._once(
+            ("lane", elem), 0, f'llvm.call_intrinsic "llvm.stepvector"() : () -> {self.vector_type(elem)}'
+        )
         if value.elem == "index":
             lanes = self._once(("lane", "index"), 0, f"arith.index_cast {lanes} : {self.vector_type(elem)} to {kind}")
         if value.step != 1:
@@ -250,7 +253,9 @@ class Strip:
         if stride is None:
             pointers = f"vector<[{self.lanes}]x!llvm.ptr>"
             self.gathers += 1
-            return f'llvm.call_intrinsic "llvm.vp.gather"({address}, {mask}, {evl}) : ({pointers}, {masks}, i32) -> {kind}'
+            return (
+                f'llvm.call_intrinsic "llvm.vp.gather"({address}, {mask}, {evl}) : ({pointers}, {masks}, i32) -> {kind}'
+            )
         if stride == 1:
             return f'llvm.call_intrinsic "llvm.vp.load"({address}, {mask}, {evl}) : (!llvm.ptr, {masks}, i32) -> {kind}'
         return (
@@ -324,13 +329,18 @@ class Strip:
         """(pointer, 1), (pointer, stride in bytes), or (vector of pointers, None)."""
         writer, elem = self.writers[level], self.operations.carrier(view.elem)
         if index.kind == "vector":
-            wide = writer.op(
-                f"arith.index_cast {index.name} : {self.vector_type(index.elem)} to {self.vector_type('i64')}", "v"
-            ) if index.elem == "index" else index.name
+            wide = (
+                writer.op(
+                    f"arith.index_cast {index.name} : {self.vector_type(index.elem)} to {self.vector_type('i64')}", "v"
+                )
+                if index.elem == "index"
+                else index.name
+            )
             pointers = f"vector<[{self.lanes}]x!llvm.ptr>"
             return (
                 writer.op(
-                    f"llvm.getelementptr {view.base}[{wide}] : (!llvm.ptr, {self.vector_type('i64')}) -> {pointers}, {elem}",
+                    f"llvm.getelementptr {view.base}[{wide}]"
+                    f" : (!llvm.ptr, {self.vector_type('i64')}) -> {pointers}, {elem}",
                     "v",
                 ),
                 None,
@@ -434,7 +444,9 @@ class Strip:
         args = [self.get(v) for v in op.operands]
         ins = ", ".join(self.operations.carrier(a.elem) for a in args)
         outs = ", ".join(str(r.type) for r in op.results)
-        name = writer.op(f'"{op.name}"({", ".join(a.name for a in args)}) {{{attributes(op)}}} : ({ins}) -> ({outs})', "v")
+        name = writer.op(
+            f'"{op.name}"({", ".join(a.name for a in args)}) {{{attributes(op)}}} : ({ins}) -> ({outs})', "v"
+        )
         self.values[op.results[0]] = Value(name, str(op.results[0].type), level)
 
 

@@ -16,6 +16,11 @@ def mlir_type(elem: str) -> str:
     return "!llvm.ptr" if is_pointer(elem) else elem
 
 
+def storage(elem: str) -> str:
+    """The type that elements have in memory, as far as addresses go."""
+    return "i8" if elem in ("i1",) or elem.startswith("f8") else elem
+
+
 class Writer:
     """Lines of MLIR text. Names are unique among the writers that share a counter."""
 

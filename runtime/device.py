@@ -68,6 +68,7 @@ class Device(ABC):
         """An uninitialised CPU tensor that kernels reach without a copy."""
         return torch.empty_strided(size, stride, dtype=dtype)
 
+    @abstractmethod
     def close(self) -> None:
         """Stop what was started for this device."""
 

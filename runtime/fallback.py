@@ -17,16 +17,18 @@ from typing import Any
 
 import sympy
 import torch
+from torch._inductor.loop_body import MemoryUsageType
 from torch._inductor.utils import sympy_index_symbol
 from torch._inductor.virtualized import V
-
-from torch_rvv.errors import KernelAssert, TorchRvvError
 from torch_rvv.runtime.fallback_ops import OPS, REDUCTIONS
 from torch_rvv.runtime.philox import rand, randint64, randn
-from torch_rvv.runtime.symbolic import evaluate
+from torch_rvv.runtime.symbolic import Inconsistent, evaluate, solve
+
+from torch_rvv.errors import KernelAssert, TorchRvvError
 
 _lock = threading.RLock()
 _NARROW = (torch.float16, torch.bfloat16)
+_STORES = (MemoryUsageType.STORE, MemoryUsageType.STORE_REDUCTION)
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,23 @@ class Buffer:
     argument: str | None
     dtype: torch.dtype
     size: Any
+    shape: tuple[Any, ...] = ()
+    stride: tuple[Any, ...] = ()
 
 
 @dataclass(eq=False)
 class AtenKernel:
-    """What one kernel computes. bodies: Inductor's LoopBody objects in order; sizes: symbol → argument name."""
+    """What one kernel computes. bodies: Inductor's LoopBody objects in order; sizes: expression → argument name.
+
+    others: the same code where it is used again in the graph, there for buffers of other symbolic shapes.
+    """
 
     name: str
     bodies: list[Any]
     buffers: dict[str, Buffer]
-    sizes: dict[sympy.Symbol, str]
+    sizes: list[tuple[Any, str]]
     origins: list[str] = field(default_factory=list)
+    others: list[AtenKernel] = field(default_factory=list)
 
     @staticmethod
     def capture(name: str, kernel: Any, node_schedule: Sequence[Any]) -> AtenKernel | None:
@@ -61,29 +69,68 @@ class AtenKernel:
             if hasattr(inner, "inner_name"):
                 arguments[outer] = inner.inner_name
         names = {d.name for n in nodes for d in (*n.read_writes.reads, *n.read_writes.writes)}
-        buffers = {b: Buffer(arguments.get(b), V.graph.get_dtype(b), _storage_size(b)) for b in sorted(names | set(arguments))}
-        origins = sorted({str(o.target) for n in nodes if n.node is not None for o in n.node.get_origins() if o.op == "call_function"})
-        sizes = {s: inner for s, inner in kernel.args.sizevars.items() if isinstance(s, sympy.Symbol)}
+        described = {b: _buffer(b, arguments) for b in sorted(names | set(arguments))}
+        buffers = {name: buffer for name, buffer in described.items() if buffer is not None}
+        origins = sorted(
+            {
+                str(o.target)
+                for n in nodes
+                if n.node is not None
+                for o in n.node.get_origins()
+                if o.op == "call_function"
+            }
+        )
+        sizes = [(s, inner) for s, inner in kernel.args.sizevars.items() if isinstance(s, sympy.Symbol)]
+        sizes += [(tree.numel, f"{tree.prefix}numel") for tree in kernel.range_trees]
         return AtenKernel(name, [n._body for n in nodes], buffers, sizes, origins)
 
     def run(self, arguments: dict[str, Any]) -> None:
         """Do what the kernel does. arguments: tensors and sizes by the kernel's argument names."""
-        symbols = {s: int(arguments[name]) for s, name in self.sizes.items() if name in arguments}
-        run = _Run(self, arguments, symbols)
-        with _lock, torch.no_grad():
-            for body in self.bodies:
-                run.body(body)
+        for use in (self, *self.others):
+            try:
+                symbols = solve(use.equations(arguments))
+            except Inconsistent:
+                continue
+            run = _Run(use, arguments, symbols)
+            with _lock, torch.no_grad():
+                for body in use.bodies:
+                    run.body(body)
+            return
+        raise TorchRvvError(f"kernel {self.name}: no use of it in the graph has arguments of these shapes")
+
+    def equations(self, arguments: dict[str, Any]) -> list[tuple[Any, int | float]]:
+        """(symbolic expression, its value in this launch), from sizes that are passed and from tensors' shapes."""
+        found = [(e, arguments[name]) for e, name in self.sizes if name in arguments]
+        for buffer in self.buffers.values():
+            tensor = arguments.get(buffer.argument) if buffer.argument is not None else None
+            if isinstance(tensor, torch.Tensor) and tensor.dim() == len(buffer.shape):
+                found += zip(buffer.shape, tensor.shape, strict=True)
+                # Strides of dims of length 0 and 1 are anything.
+                found += [(e, s) for e, s, n in zip(buffer.stride, tensor.stride(), tensor.shape, strict=True) if n > 1]
+        return [(e, v) for e, v in found if isinstance(e, sympy.Expr) and e.free_symbols]
 
 
-def _storage_size(name: str) -> Any:
-    """Elements of a buffer's storage, possibly symbolic; None if Inductor knows no layout."""
-    buffer = V.graph.try_get_buffer(name)
-    if buffer is None:
+def _buffer(name: str, arguments: dict[str, str]) -> Buffer | None:
+    """What Inductor knows of a buffer; None for what is only ordered by name, like an operation of several results.
+
+    A mutation has a name of its own but writes its target's memory.
+    """
+    real = V.graph.scheduler.mutation_real_name.get(name, name)
+    argument, held = arguments.get(real, arguments.get(name)), V.graph.try_get_buffer(real)
+    try:
+        dtype = V.graph.get_dtype(name)
+    except NotImplementedError:
         return None
     try:
-        return buffer.get_layout().storage_size()
-    except (NotImplementedError, AttributeError):
-        return None
+        layout = held.get_layout()
+        return Buffer(argument, dtype, layout.storage_size(), tuple(layout.size), tuple(layout.stride))
+    except (NotImplementedError, AttributeError):  # No buffer, or one without a layout: its size is the grid's.
+        return Buffer(argument, dtype, None)
+
+
+def _writes(body: Any) -> set[str]:
+    """The buffers that a LoopBody stores to."""
+    return {e.buffer_name for kind, entries in body.memory_usage.items() if kind in _STORES for e in entries}
 
 
 class _Run:
@@ -93,11 +140,22 @@ class _Run:
         self.kernel, self.arguments, self.symbols = kernel, arguments, symbols
         self.memory: dict[str, torch.Tensor] = {}
         self.exact: dict[str, torch.Tensor] = {}
+        self.before = self._snapshots()
         self.grid: dict[sympy.Symbol, Any] = {}
         self.shape: tuple[int, ...] = ()
         self.reduced = 0
         self.mask: torch.Tensor | None = None
         self.count = 0
+
+    def _snapshots(self) -> dict[str, torch.Tensor]:
+        """Copies of what is read under one name and overwritten in place under another: readers want the old values."""
+        written = {name for body in self.kernel.bodies for name in _writes(body)}
+        targets = {self.kernel.buffers[name].argument for name in written} - {None}
+        found = {}
+        for name, buffer in self.kernel.buffers.items():
+            if name not in written and buffer.argument in targets and buffer.argument in self.arguments:
+                found[name] = self._flat(name).clone()
+        return found
 
     def body(self, body: Any) -> None:
         sizes = [[int(evaluate(n, self.symbols)) for n in group] for group in body.sizes]
@@ -123,7 +181,7 @@ class _Run:
         return evaluate(expression, self.grid)
 
     def index_expr(self, expression: Any, dtype: torch.dtype) -> torch.Tensor:
-        return torch.as_tensor(self.index(expression)).to(dtype)
+        return torch.as_tensor(self.index(expression)).to(torch.float32 if dtype in _NARROW else dtype)
 
     value_expr = index_expr
 
@@ -160,6 +218,8 @@ class _Run:
             buffer = self.kernel.buffers[name]
             if buffer.argument is not None and buffer.argument in self.arguments:
                 tensor = self.arguments[buffer.argument]
+                if not isinstance(tensor, torch.Tensor):  # a tensor of no dimensions may come as a scalar
+                    tensor = torch.tensor([tensor], dtype=buffer.dtype)
                 count = tensor.untyped_storage().nbytes() // tensor.element_size() - tensor.storage_offset()
                 self.memory[name] = torch.as_strided(tensor.detach(), (count,), (1,), tensor.storage_offset())
             else:
@@ -169,10 +229,19 @@ class _Run:
 
     def load(self, name: str, index: Any) -> torch.Tensor:
         position = torch.as_tensor(self.index(index))
+        flat = self._memory_to_read(name)
         if self.mask is not None:
             position = torch.where(self.mask, position, 0)
-        value = self.exact.get(name, self._flat(name))[position]
+            if not flat.numel():
+                flat = flat.new_zeros(1)
+        value = flat[position]
         return value.float() if value.dtype in _NARROW else value
+
+    def _memory_to_read(self, name: str) -> torch.Tensor:
+        for held in (self.exact, self.before):
+            if name in held:
+                return held[name]
+        return self._flat(name)
 
     def store(self, name: str, index: Any, value: Any, mode: str | None = None) -> None:
         flat = self._flat(name)
@@ -212,6 +281,8 @@ class _Run:
             raise TorchRvvError(f"the aten fallback has no reduction {kind!r} (kernel {self.kernel.name})")
         kept = self.shape[: len(self.shape) - self.reduced]
         rows = [v.reshape(*kept, -1) for v in values]
+        if kind.startswith("arg") and len(rows) == 1:
+            rows.append(torch.arange(rows[0].shape[-1]).expand(rows[0].shape))
         results = REDUCTIONS[kind](*rows)
         ones = (1,) * self.reduced
         if isinstance(results, tuple):
@@ -241,11 +312,22 @@ class _Run:
 
     def bucketize(self, values: Any, boundaries: Any, boundary_indices: Any, indexing_dtype: torch.dtype, right: bool,
                   sorter: Any = None, sorter_indices: Any = None) -> torch.Tensor:  # fmt: skip
-        name, size, _, stride = boundaries
-        count, step = int(self.index(size)), int(self.index(stride))
-        start = int(torch.as_tensor(self.index(boundary_indices)).reshape(-1)[0]) if not isinstance(boundary_indices, int) else 0
-        edges = self._flat(name)[start : start + (count - 1) * step + 1 : step] if count else self._flat(name)[:0]
-        return torch.bucketize(values, edges.to(values.dtype), right=right).to(indexing_dtype)
+        name, size, _, step = boundaries
+        edges, order = self._flat(name), self._flat(sorter[0]) if sorter else None
+        count, step = int(self.index(size)), int(self.index(step))
+        values, first = torch.broadcast_tensors(torch.as_tensor(values), torch.as_tensor(boundary_indices))
+        low, high = torch.zeros_like(first, dtype=torch.int64), torch.full_like(first, count, dtype=torch.int64)
+        # The boundaries may start elsewhere for each value: a binary search of all values side by side.
+        for _ in range(count.bit_length()):
+            middle = (low + high) // 2
+            at = middle.clamp(max=count - 1)
+            if sorter is not None and order is not None:
+                at = order[sorter_indices + at * int(self.index(sorter[1]))]
+            edge = edges[first + at * step]
+            above = (values >= edge if right else values > edge) | (values != values)
+            open_ = low < high
+            low, high = torch.where(above & open_, middle + 1, low), torch.where(~above & open_, middle, high)
+        return low.to(indexing_dtype)
 
     # -- random numbers
 

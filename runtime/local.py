@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from torch_rvv.runtime.device import Argument, Device, LoadedKernel
 
 from torch_rvv.errors import DeviceError
 from torch_rvv.knobs import knobs
-from torch_rvv.runtime.device import Argument, Device, LoadedKernel
 
 ABI_VERSION = 1
 CHUNKS_PER_THREAD = 8

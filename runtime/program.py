@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table, triton_kernel_wrapper_mutation
 from torch.fx.node import map_arg
-
-from torch_rvv.errors import Declined, TorchRvvError
-from torch_rvv.knobs import knobs
-from torch_rvv.plugin.driver import Launcher
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import Placement, current_placement
 from torch_rvv.runtime.device import get_device
 from torch_rvv.runtime.record import GraphRecord, KernelRecord
+
+from torch_rvv.errors import Declined, TorchRvvError
+from torch_rvv.knobs import knobs
+from torch_rvv.plugin.driver import Launcher
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,16 @@ class Program:
                  placement: Placement, noted: GraphRecord):  # fmt: skip
         self.steps, self.inputs, self.constants, self.outputs, self.size = steps, inputs, constants, outputs, size
         self.placement, self.record = placement, noted
+        launched = {a.number for s in steps if isinstance(s, Launch) for a in s.args if isinstance(a, Register)}
+        self._moving = [n for n, value in constants.items() if n in launched and isinstance(value, torch.Tensor)]
+        self._home: Any = None
+
+    def _move(self, device: Any) -> None:
+        """Keep the constants that kernels read in the device's memory, instead of copying them at each launch."""
+        for number in self._moving:
+            value = self.constants[number]
+            self.constants[number] = device.empty_strided(value.shape, value.stride(), value.dtype).copy_(value)
+        self._home = device
 
     def __call__(self, *args: Any) -> Any:
         return self.run(list(args))
@@ -176,6 +186,8 @@ class Program:
     def run(self, inputs: list[Any]) -> Any:
         """The outputs for a list of inputs, which is emptied: each is freed after its last use."""
         device = get_device(self.placement.device)
+        if self._home is not device:
+            self._move(device)
         values: list[Any] = [None] * self.size
         for number, value in self.constants.items():
             values[number] = value
@@ -225,6 +237,8 @@ class _Builder:
                     last[used] = 1 << 60
             else:
                 steps.append(self.step(node, register.number))
+                if not node.users:  # e.g. mm(out=buf): its result would keep buf alive
+                    steps[-1].frees += (register.number,)
         for node, position in last.items():
             number = self.registers[node].number
             if position < len(steps) and number not in constants:
@@ -252,7 +266,9 @@ class _Builder:
             self.record.extern[name] = self.record.extern.get(name, 0) + 1
         if node.op != "call_function":
             raise TorchRvvError(f"a compiled graph with a {node.op} node is not known to the runtime")
-        return Call(result, function=node.target, args=tuple(self.value(node.args)), kwargs=dict(self.value(node.kwargs)))
+        return Call(
+            result, function=node.target, args=tuple(self.value(node.args)), kwargs=dict(self.value(node.kwargs))
+        )
 
     def launch(self, node: torch.fx.Node, result: int) -> Step:
         name = node.meta["rvv_kernel"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -19,7 +20,13 @@ def _floor_div(a: Any, b: Any) -> Any:
 
 
 def _mod(a: Any, b: Any) -> Any:
-    return torch.remainder(torch.as_tensor(a), torch.as_tensor(b)) if isinstance(a, torch.Tensor) else a % b
+    if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
+        return torch.remainder(torch.as_tensor(a), torch.as_tensor(b))
+    return a % b
+
+
+def _rounded(function: Callable[..., torch.Tensor], plain: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x: function(x).long() if isinstance(x, torch.Tensor) else int(plain(x))
 
 
 def _pick(function: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,7 +70,11 @@ _TABLE: dict[str, Callable[..., Any]] = {
     "IntTrueDiv": lambda a, b: a / b,
     "FloatTrueDiv": lambda a, b: a / b,
     "ToFloat": lambda a: a.double() if isinstance(a, torch.Tensor) else float(a),
-    "TruncToInt": lambda a: a.long() if isinstance(a, torch.Tensor) else int(a),
+    "TruncToInt": _rounded(torch.trunc, math.trunc),
+    "FloorToInt": _rounded(torch.floor, math.floor),
+    "CeilToInt": _rounded(torch.ceil, math.ceil),
+    "RoundToInt": _rounded(torch.round, round),
+    "Not": lambda a: ~a if isinstance(a, torch.Tensor) else not a,
     "Abs": abs,
     "LShift": lambda a, b: a << b,
     "RShift": lambda a, b: a >> b,
@@ -88,3 +99,40 @@ def evaluate(expression: Any, values: dict[sympy.Symbol, Any]) -> Any:
     if function is None:
         raise TorchRvvError(f"the aten fallback cannot evaluate {type(expression).__name__} in an index")
     return function(*(evaluate(a, values) for a in expression.args))
+
+
+class Inconsistent(TorchRvvError):
+    """Equations that no sizes fulfil."""
+
+
+def solve(equations: Sequence[tuple[Any, Any]]) -> dict[sympy.Symbol, Any]:
+    """The sizes that make each expression equal its value, as far as the equations tell. Raises Inconsistent."""
+    known: dict[sympy.Symbol, Any] = {}
+    # Most are a symbol alone; then those with one unknown left, over and over.
+    left = sorted(equations, key=lambda equation: not isinstance(equation[0], sympy.Symbol))
+    while True:
+        later = []
+        for expression, value in left:
+            unknown = expression.free_symbols - known.keys()
+            if not unknown:
+                if evaluate(expression, known) != value:
+                    raise Inconsistent(f"{expression} is not {value} where {known}")
+            elif len(unknown) == 1:
+                known[next(iter(unknown))] = _root(expression, value, next(iter(unknown)), known)
+            else:
+                later.append((expression, value))
+        if len(later) == len(left):
+            return known
+        left = later
+
+
+def _root(expression: Any, value: Any, symbol: sympy.Symbol, known: dict[sympy.Symbol, Any]) -> Any:
+    """The symbol's value for which an expression has a value: the one whole number not below zero, or None."""
+    if expression == symbol:
+        return value
+    zero, one = (evaluate(expression, {**known, symbol: n}) for n in (0, 1))
+    slope = one - zero
+    guess = round((value - zero) / slope) if slope else 0
+    if evaluate(expression, {**known, symbol: guess}) != value:
+        raise Inconsistent(f"no size {symbol} makes {expression} {value}")
+    return guess

@@ -18,16 +18,16 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, run
 
 import torch
-
-from torch_rvv.errors import DeviceError, InstallError, KernelFault, KernelTimeout
-from torch_rvv.knobs import knobs
 from torch_rvv.runtime.build import worker
 from torch_rvv.runtime.device import Argument, Device, LoadedKernel
 from torch_rvv.runtime.pool import Pool
 
+from torch_rvv.errors import DeviceError, InstallError, KernelFault, KernelTimeout
+from torch_rvv.knobs import knobs
+
 LOAD, RUN = 1, 2
 ERROR, FAULT = -1, -2
-_ISA = frozenset("m a f d c v zba zbb zbs zfh zvfh".split())
+_ISA = frozenset(["m", "a", "f", "d", "c", "v", "zba", "zbb", "zbs", "zfh", "zvfh"])
 START_TIMEOUT = 60.0
 
 # First version of qemu → CPU properties. Before 8.0 there is no zvfh: Zfh brings the vector half floats.
@@ -122,7 +122,8 @@ class VirtualBoard(Device):
             if left <= 0 or not select.select([stream], [], [], left)[0]:
                 self._stop()
                 raise KernelTimeout(
-                    f"kernel {name} did not end in time and was stopped", hint="TORCH_RVV_TIMEOUT sets the limit in seconds."
+                    f"kernel {name} did not end in time and was stopped",
+                    hint="TORCH_RVV_TIMEOUT sets the limit in seconds.",
                 )
             piece = os.read(stream.fileno(), count - len(data))
             if not piece:

@@ -7,7 +7,8 @@ import re
 import numpy as np
 
 DTYPES = {
-    "f32": np.float32, "f64": np.float64, "i1": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
+    "f32": np.float32, "f64": np.float64, "i1": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32,
+    "i64": np.int64,
 }  # fmt: skip
 _COMPARE = {
     "oeq": np.equal, "olt": np.less, "ole": np.less_equal, "ogt": np.greater, "oge": np.greater_equal,
@@ -73,7 +74,7 @@ class NumpyEmit:
         body, _, kind = rest.rpartition(" : ")
         if op == "arith.constant":
             if kind.startswith("f"):
-                bits = np.array(int(body, 16), dtype=f"u{kind[1:] == '64' and 8 or 4}")
+                bits = np.array(int(body, 16), dtype=f"u{(kind[1:] == '64' and 8) or 4}")
                 return bits.view(DTYPES[kind])
             return DTYPES[kind](int(body))
         args = [self.values[a] for a in re.findall(r"%\w+", body)]

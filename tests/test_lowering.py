@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-
-from torch_rvv.errors import Declined, LoweringError
-from torch_rvv.knobs import CodegenOptions
 from torch_rvv.lowering import contracts, llvm
 from torch_rvv.lowering.linear import Atom, Dim, Linear, Poly
-from torch_rvv.lowering.loops import pressure
+from torch_rvv.lowering.lmul import pressure
 from torch_rvv.lowering.pipeline import lower
 from torch_rvv.lowering.ttir import to_generic
 from torch_rvv.lowering.ttir_to_linalg import ttir_to_linalg
+
+from torch_rvv.errors import Declined, LoweringError
+from torch_rvv.knobs import CodegenOptions
 
 pytestmark = pytest.mark.ir
 
@@ -173,8 +173,11 @@ def test_neighbouring_stores_share_a_loop():
     ("body", "why"),
     [
         ("%d = arith.constant dense<[1, 2]> : tensor<2xi32>", "elements differ"),
-        ('%z = tt.frobnicate %p : !tt.ptr<f32>', "no format for tt.frobnicate"),
-        ('%e = tt.extern_elementwise %f {libname = "", libpath = "", pure = true, symbol = "__nv_x"} : (f32) -> f32', "__nv_x"),
+        ("%z = tt.frobnicate %p : !tt.ptr<f32>", "no format for tt.frobnicate"),
+        (
+            '%e = tt.extern_elementwise %f {libname = "", libpath = "", pure = true, symbol = "__nv_x"} : (f32) -> f32',
+            "__nv_x",
+        ),
     ],
 )
 def test_what_is_not_known_is_declined(body, why):
@@ -219,14 +222,19 @@ def test_linear_forms():
     assert (form - form) == Linear() and Linear.of(d).range() == (0, 63)
 
 
-KERNEL = BLOCK + """
+KERNEL = (
+    BLOCK
+    + """
     %x = tt.load %pp, %m : tensor<256x!tt.ptr<f32>>
     %y = arith.addf %x, %x : tensor<256xf32>
     tt.store %qp, %y, %m : tensor<256x!tt.ptr<f32>>"""
+)
 
 
 def test_the_object_has_one_vector_load_and_store_and_no_tail_loop():
-    text = f"module {{\n tt.func public @k(%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %n: i32) {{\n{KERNEL}\n tt.return\n }}\n}}"
+    text = (
+        f"module {{\n tt.func public @k(%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %n: i32) {{\n{KERNEL}\n tt.return\n }}\n}}"
+    )
     options = CodegenOptions()
     asm, metadata = lower(text, options)
     contracts.check("vector", asm["vector"])

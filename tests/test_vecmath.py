@@ -6,7 +6,6 @@ import mpmath as mp
 import numpy as np
 import pytest
 from numpy_emit import NumpyEmit
-
 from torch_rvv.lowering import halffloat
 from torch_rvv.lowering.vecmath import FUNCTIONS, expand
 
@@ -84,7 +83,29 @@ def test_error_in_ulps_over_many_points(name):
     assert worst <= CASES[name][2] + 0.5, f"{worst:.2f} ulp at {at!r}"
 
 
-NUMPY = "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh cbrt trunc".split()
+NUMPY = [
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "cbrt",
+    "trunc",
+]
 
 
 @pytest.mark.parametrize("elem", ["f32", "f64"])
@@ -103,7 +124,9 @@ def test_special_values_are_those_of_ieee(name, elem):
 
 @pytest.mark.parametrize("elem", ["f32", "f64"])
 def test_pow_agrees_with_c_on_all_pairs_of_special_values(elem):
-    edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5, 2.5], dtype=DTYPES[elem])
+    edges = np.array(
+        [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5, 2.5], dtype=DTYPES[elem]
+    )
     x, y = (a.reshape(-1) for a in np.meshgrid(edges, edges))
     with np.errstate(all="ignore"):
         expected = np.power(x, y)
@@ -137,7 +160,9 @@ def test_narrow_floats_round_to_nearest_even():
     wide = emit.values[halffloat.f16_to_f32("%x", None, emit)]
     np.testing.assert_array_equal(wide, bits.view(np.float16).astype(np.float32))
     rng = np.random.default_rng(1)
-    x = np.concatenate([rng.normal(size=20000) * 10.0 ** rng.integers(-9, 6, 20000), [np.inf, -np.inf, np.nan, 65519.9, 65520.0]])
+    x = np.concatenate(
+        [rng.normal(size=20000) * 10.0 ** rng.integers(-9, 6, 20000), [np.inf, -np.inf, np.nan, 65519.9, 65520.0]]
+    )
     x = x.astype(np.float32)
     emit = NumpyEmit(x=x)
     with np.errstate(over="ignore"):

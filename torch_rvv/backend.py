@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._inductor import config, list_mode_options
 from torch._functorch import config as functorch_config
+from torch._inductor import config, list_mode_options
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
 from torch_rvv import inductor, pywrapper
@@ -57,7 +57,13 @@ def _split(mode: str | None, options: dict[str, Any] | None) -> tuple[dict[str, 
                 hint=f"{hint}Known options: {', '.join(OPTIONS)}, and Inductor's (torch._inductor.list_options()).",
             )
     # Measuring under emulation says nothing, and there are no CUDA graphs here.
-    for name in ("triton.cudagraphs", "max_autotune", "max_autotune_pointwise", "max_autotune_gemm", "coordinate_descent_tuning"):
+    for name in (
+        "triton.cudagraphs",
+        "max_autotune",
+        "max_autotune_pointwise",
+        "max_autotune_gemm",
+        "coordinate_descent_tuning",
+    ):
         theirs.pop(name, None)
     return ours, theirs
 
@@ -100,4 +106,5 @@ def rvv(
             return pywrapper.compile_graph(compile_fx_inner, graph, args, kwargs)
 
     with ours_only():
-        return compile_fx(gm, list(example_inputs), inner_compile=inner)
+        compiled: Any = compile_fx(gm, list(example_inputs), inner_compile=inner)
+        return compiled

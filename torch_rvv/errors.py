@@ -28,7 +28,7 @@ class TorchRvvError(Exception):
 
 
 def _rebuild(cls: type, state: dict) -> Exception:
-    error = cls.__new__(cls)
+    error: Exception = Exception.__new__(cls)
     error.__dict__.update(state)
     error.args = (state.get("what", ""),)
     return error

@@ -1,7 +1,7 @@
 """What became of a model: one row a kernel, with the proof of vector code read from its object.
 
-    report = torch_rvv.explain(model, x)
-    print(report); report.to_json()
+report = torch_rvv.explain(model, x)
+print(report); report.to_json()
 """
 
 from __future__ import annotations
@@ -52,7 +52,11 @@ class Row:
             lmul=",".join(sorted(code.lmul, key=_size)) if code else "",
             spills=code.spills if code else 0,
             accesses=dict(Counter(a["kind"] for a in accesses)),
-            gathers=[f"{a['op']} of argument {a['arg']}: {a['why']} ({a['where']})" for a in accesses if a["kind"] == "gather"],
+            gathers=[
+                f"{a['op']} of argument {a['arg']}: {a['why']} ({a['where']})"
+                for a in accesses
+                if a["kind"] == "gather"
+            ],
             origins=kernel.origins,
             launches=kernel.launches,
             compile_ms=round(kernel.seconds * 1e3, 1),
@@ -81,7 +85,8 @@ class Report:
     def to_json(self) -> str:
         """{"kernels": [row, ...], "extern": {aten call: count}, "median_compile_ms": ...}"""
         return json.dumps(
-            {"kernels": [asdict(r) for r in self.rows], "extern": self.extern, "median_compile_ms": self.median_ms}, indent=1
+            {"kernels": [asdict(r) for r in self.rows], "extern": self.extern, "median_compile_ms": self.median_ms},
+            indent=1,
         )
 
     @property

@@ -79,7 +79,7 @@ def block_sizes(tiling: dict[str, Any], persistent: bool, inner: bool) -> dict[s
     """
     blocks: dict[str, int] = {}
     reductions = [p for p in tiling if p.startswith("r")]
-    points = [p for p in ("x", "y", "z") if p in tiling]
+    points: list[str] = [p for p in ("x", "y", "z") if p in tiling]
     if not reductions or all(tiling[r] == 1 for r in reductions):
         left = POINTWISE_BLOCK
         for prefix in points:

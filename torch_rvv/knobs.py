@@ -28,7 +28,7 @@ class CodegenOptions:
     live values. scalar: the plain twin, one element at a time by upstream passes, for tests.
     """
 
-    target: Target = field(default_factory=lambda: resolve_target(knobs.target))
+    target: Target = field(default_factory=lambda: _default_target())
     noalias: bool = True
     lmul: int | None = None
     scalar: bool = False
@@ -36,6 +36,10 @@ class CodegenOptions:
     def key(self) -> str:
         """A digest of everything here."""
         return hashlib.sha256(repr(self).encode()).hexdigest()
+
+
+def _default_target() -> Target:
+    return resolve_target(knobs.target)
 
 
 class Knob(Generic[T]):
@@ -51,9 +55,7 @@ class Knob(Generic[T]):
         try:
             return self.read(text)
         except ValueError as error:
-            raise OptionError(
-                f"{self.env}={text!r} cannot be read: {error}", hint=f"{self.env}: {self.help}"
-            ) from None
+            raise OptionError(f"{self.env}={text!r} cannot be read: {error}", hint=f"{self.env}: {self.help}") from None
 
 
 def _bool(text: str) -> bool:
@@ -100,4 +102,4 @@ class Knobs:
         return [k for k in vars(cls).values() if isinstance(k, Knob)]
 
 
-knobs = Knobs()
+knobs: Knobs = Knobs()

@@ -6,7 +6,17 @@ from math import inf, nan, pi
 
 from torch_rvv.lowering.vecmath import coefficients as C
 from torch_rvv.lowering.vecmath.builder import Builder, Term
-from torch_rvv.lowering.vecmath.exponential import LN2_PARTS, RANGE, exp, exp_poly, frexp_log, log, log1p, reduce_exp, scale
+from torch_rvv.lowering.vecmath.exponential import (
+    LN2_PARTS,
+    RANGE,
+    exp,
+    exp_poly,
+    frexp_log,
+    log,
+    log1p,
+    reduce_exp,
+    scale,
+)
 from torch_rvv.lowering.vecmath.trigonometric import sinpi
 
 
@@ -70,7 +80,8 @@ def erfinv(b: Builder, x: Term) -> Term:
 
 # Lanczos' approximation with g = 607/128, n = 15 (P. Godfrey's table).
 _LANCZOS = (
-    0.99999999999999709182, 57.156235665862923517, -59.597960355475491248, 14.136097974741747174, -0.49191381609762019978,
+    0.99999999999999709182, 57.156235665862923517, -59.597960355475491248, 14.136097974741747174,
+    -0.49191381609762019978,
     0.33994649984811888699e-4, 0.46523628927048575665e-4, -0.98374475304879564677e-4, 0.15808870322491248884e-3,
     -0.21026444172410488319e-3, 0.21743961811521264320e-3, -0.16431810653676389022e-3, 0.84418223983852743293e-4,
     -0.26190838401581408670e-4, 0.36899182659531622704e-5,

@@ -17,8 +17,6 @@ from triton.backends.compiler import BaseBackend, GPUTarget
 
 from torch_rvv.errors import Declined
 from torch_rvv.knobs import CodegenOptions, knobs
-from torch_rvv.lowering import pipeline
-from torch_rvv.lowering.llvm import to_assembly
 from torch_rvv.plugin import cachekey
 from torch_rvv.plugin.dump import dump
 
@@ -118,6 +116,9 @@ class RVVBackend(BaseBackend):
         """TTIR needs no dialect of ours."""
 
     def add_stages(self, stages: dict[str, Callable[..., Any]], options: Options, language: Any = None) -> None:
+        # Here and below: Triton imports this module in every process, MLIR is loaded only to compile.
+        from torch_rvv.lowering import pipeline
+
         stages["ttir"] = lambda module, metadata: ttir_passes(module, metadata, options)
         for name in pipeline.STAGES:
             stages[name] = lambda source, metadata, name=name: _run(name, source, metadata, options)
@@ -128,6 +129,9 @@ def _run(name: str, source: Any, metadata: dict[str, Any], options: Options) -> 
 
     metadata: declined = [reason, Triton source line] or None; seconds by stage.
     """
+    from torch_rvv.lowering import pipeline
+    from torch_rvv.lowering.llvm import to_assembly
+
     codegen = options.codegen
     empty: Any = b"" if name == RVVBackend.binary_ext else ""
     if name == "linalg":

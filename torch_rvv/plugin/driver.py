@@ -14,7 +14,6 @@ from triton.backends.driver import DriverBase
 
 from torch_rvv.errors import Declined, DeviceError, KernelAssert
 from torch_rvv.knobs import CodegenOptions
-from torch_rvv.lowering.pipeline import lower
 from torch_rvv.plugin.alone import check_alone
 from torch_rvv.target import Target
 
@@ -74,6 +73,8 @@ class Launcher:
     @cached_property
     def _twin(self) -> bytes:
         """The same kernel compiled for arguments that overlap."""
+        from torch_rvv.lowering.pipeline import lower
+
         held = self.metadata.codegen
         if isinstance(held, dict):
             target = Target(**{**held["target"], "features": tuple(held["target"]["features"])})

@@ -1,0 +1,63 @@
+"""LMUL from live values: how many vectors a loop body keeps at once decides how wide each may be.
+
+    3 vectors alive → LMUL 8 (four groups of eight registers, one of them for masks); 7 → 4; 15 → 2; else 1
+
+Counted on the vector-level text of the body, before instruction selection.
+"""
+
+from __future__ import annotations
+
+import re
+
+from torch_rvv.lowering.operations import bits_of
+
+LMULS = (8, 4, 2, 1)
+# Vectors that may live at once, v0 kept for masks: 32 registers in groups of LMUL.
+LIVE_LIMIT = {8: 3, 4: 7, 2: 15, 1: 31}
+
+
+def choose(live: int) -> int:
+    """The largest LMUL at which so many vectors fit the registers."""
+    return next((m for m in LMULS if live <= LIVE_LIMIT[m]), 1)
+
+
+_NAME = re.compile(r"%[\w#]+")
+_VECTOR = re.compile(r"vector<\[(\d+)\]x([\w!.]+)>")
+
+
+def pressure(lines: list[str]) -> tuple[int, int]:
+    """(vectors alive at once, width of the widest element in bits) in straight-line vector code.
+
+    Counted in units of the widest element; splats and constants do not count, since RVV's vector-scalar
+    forms take them from scalar registers.
+    """
+    defined: dict[str, tuple[int, int]] = {}
+    last: dict[str, int] = {}
+    widest = 8
+    for number, line in enumerate(lines):
+        names = _NAME.findall(line)
+        if " = " in line and "scf." not in line:
+            result, right = line.split(" = ", 1)
+            kinds = _VECTOR.findall(right)
+            name = result.strip().split(":")[0]
+            if kinds:
+                elem = kinds[-1][1].rstrip(">")
+                bits = 64 if elem in ("index",) or elem.startswith("!") else bits_of(elem)
+                widest = max([widest, *(bits_of(e) if not e.startswith("!") else 64 for _, e in kinds)])
+                if bits > 1 and not any(
+                    word in right for word in ("vector.broadcast", "arith.constant", "mlir.poison")
+                ):
+                    defined[name] = (number, bits)
+        for name in names:
+            last[name.split("#")[0]] = number
+    live = 0.0
+    events: dict[int, float] = {}
+    for name, (start, bits) in defined.items():
+        end = last.get(name, start)
+        events[start] = events.get(start, 0.0) + bits / widest
+        events[end] = events.get(end, 0.0) - bits / widest
+    most = 0.0
+    for number in sorted(events):
+        live += events[number]
+        most = max(most, live)
+    return max(1, round(most + 0.49)), widest
