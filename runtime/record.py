@@ -75,8 +75,11 @@ def note(name: str, kernel: Any, node_schedule: Any) -> None:
 
     if not hasattr(_noted, "kernels"):
         _noted.kernels = {}
-    if name not in _noted.kernels:
-        _noted.kernels[name] = AtenKernel.capture(name, kernel, node_schedule)
+    captured, held = AtenKernel.capture(name, kernel, node_schedule), _noted.kernels.get(name)
+    if held is None or captured is None:
+        _noted.kernels.setdefault(name, captured)
+    else:  # The same code for other buffers.
+        held.others.append(captured)
 
 
 def take() -> dict[str, Any]:

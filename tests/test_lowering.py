@@ -269,3 +269,13 @@ def test_a_level_that_breaks_its_contract_is_an_error():
 )
 def test_float_literals_are_rewritten_for_the_older_reader(line, expected):
     assert llvm._floats(line) == expected
+
+
+def test_every_knob_is_documented_and_readable():
+    from pathlib import Path
+
+    from torch_rvv.knobs import Knobs
+
+    text = (Path(__file__).parent.parent / "docs" / "knobs.md").read_text()
+    for knob in Knobs.table():
+        assert f"| `{knob.env}` |" in text and knob.help in text
