@@ -16,6 +16,7 @@ atomic, and a nest with no dimension, stay scalar.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,10 @@ def _walk(block: Any) -> Iterator[Any]:
                 yield from _walk(inner)
 
 
+# A dimension of this many elements costs twice as much an element as a long one.
+SHORT = 16
+
+
 def choose_dim(nest: Nest) -> int | None:
     """The loop dimension to vectorise: fewest strided accesses, not too short, inner ones first."""
     if not nest.sizes or nest.scalar_only():
@@ -83,8 +88,8 @@ def choose_dim(nest: Nest) -> int | None:
         for operand in nest.operands:
             stride = operand.stride(dim)
             cost += 0.1 if stride == 0 else 1.0 if stride == 1 else 6.0
-        if isinstance(size, int) and size < 8:
-            cost += 8.0 * len(nest.operands) / max(size, 1)
+        if isinstance(size, int):
+            cost *= 1.0 + SHORT / max(size, 1)
         if dim in nest.reductions and any(d not in nest.reductions for d in range(len(nest.sizes))):
             cost += 0.5
         if cost <= best_cost:
@@ -154,6 +159,7 @@ class NestWriter:
             for level, d in enumerate(order)
         }
         carries = [self._carry(strip, o, writer) for o in nest.outputs if nest.accumulates(o)]
+        strip.early = False
         self._bind(strip, carries, depth)
         yields = strip.block(list(nest.block.operations))
         by_output = {c.output: c for c in carries}
@@ -169,8 +175,24 @@ class NestWriter:
             closing = self._strip([*writers[: self.first], final])
             closing.values = strip.values
             self._finish(closing, carries, result)
-        self._assemble(writer, writers, final, carries, result)
+        with self._unless_empty(writer, strip.early):
+            self._assemble(writer, writers, final, carries, result)
         return strip.gathers
+
+    @contextmanager
+    def _unless_empty(self, writer: Writer, needed: bool) -> Iterator[None]:
+        """Around a nest whose loads may stand before its loops: do nothing where a loop has no iterations."""
+        sizes = [s for s in self.nest.sizes if isinstance(s, str)]
+        if not needed or not sizes:
+            yield
+            return
+        zero = writer.op("arith.constant 0 : index")
+        total = ""
+        for size in sizes:
+            more = writer.op(f"arith.cmpi sgt, {size}, {zero} : index")
+            total = writer.op(f"arith.andi {total}, {more} : i1") if total else more
+        with writer.block(f"scf.if {total} {{"):
+            yield
 
     def _strip(self, writers: list[Writer]) -> Strip:
         if self.vector is None:

@@ -71,6 +71,7 @@ class Strip:
     scalar: Callable[[Any], Value] = field(default=lambda value: Value("", ""))
     mask: Value | None = None
     gathers: int = 0
+    early: bool = False  # a load stands outside of a loop that it was inside of
 
     # -- writing
 
@@ -239,6 +240,7 @@ class Strip:
     def load(self, view: View, index: Value, elem: str, mask: Value | None) -> Value:
         """The element of a one-dimensional view at an index, where a mask holds (undefined elsewhere)."""
         level = max(index.level, mask.level if mask else 0)
+        self.early = self.early or level < len(self.writers) - 1
         if index.kind == "uniform" and (mask is None or mask.kind == "uniform"):
             return self._scalar_load(view, index, elem, mask, level)
         level = max(level, self.level)

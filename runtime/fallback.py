@@ -68,8 +68,12 @@ class AtenKernel:
         for outer, inner in kernel.args.inplace_buffers.items():
             if hasattr(inner, "inner_name"):
                 arguments[outer] = inner.inner_name
+        # What nobody outside reads is not stored, though its place may still be an argument for another's sake.
+        removed = (
+            kernel.removed_buffers | kernel.inplaced_to_remove | V.graph.removed_buffers | V.graph.inplaced_to_remove
+        )
         names = {d.name for n in nodes for d in (*n.read_writes.reads, *n.read_writes.writes)}
-        described = {b: _buffer(b, arguments) for b in sorted(names | set(arguments))}
+        described = {b: _buffer(b, {} if b in removed else arguments) for b in sorted(names | set(arguments))}
         buffers = {name: buffer for name, buffer in described.items() if buffer is not None}
         origins = sorted(
             {
@@ -91,12 +95,19 @@ class AtenKernel:
                 symbols = solve(use.equations(arguments))
             except Inconsistent:
                 continue
+            if not use.symbols <= symbols.keys():
+                continue
             run = _Run(use, arguments, symbols)
             with _lock, torch.no_grad():
                 for body in use.bodies:
                     run.body(body)
             return
         raise TorchRvvError(f"kernel {self.name}: no use of it in the graph has arguments of these shapes")
+
+    @property
+    def symbols(self) -> set[sympy.Symbol]:
+        """The sizes that say how often its bodies run."""
+        return {s for body in self.bodies for group in body.sizes for n in group for s in sympy.sympify(n).free_symbols}
 
     def equations(self, arguments: dict[str, Any]) -> list[tuple[Any, int | float]]:
         """(symbolic expression, its value in this launch), from sizes that are passed and from tensors' shapes."""

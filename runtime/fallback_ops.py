@@ -116,7 +116,7 @@ def _xor_sum(value: torch.Tensor) -> torch.Tensor:
 
 
 def _online_softmax(value: torch.Tensor, weight: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
-    """The largest value and the sum of exp(value - it). weight: that sum of each value, if values are partial results."""
+    """The largest value, and the sum of exp(value - it). weight: that sum of each value, for partial results."""
     most = value.amax(-1)
     shift = torch.where(most == -torch.inf, torch.zeros_like(most), most)
     terms = torch.exp(value - shift.unsqueeze(-1))

@@ -198,3 +198,20 @@ def test_half_floats_with_and_without_hardware(target):
     with compiling(CodegenOptions(target=TARGETS[target])):
         convert[(64,)](every, out, 65536, BLOCK=1024)
     torch.testing.assert_close(out, (every.float() * 1.01).half(), rtol=0, atol=0, equal_nan=True)
+
+
+@triton.jit
+def scaled_rows(x, scales, out, rows, n, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    mask = row * n + column < rows * n
+    mask &= column < n
+    scale = tl.load(scales + row.to(tl.int64) * (1 << 34) + column * 0, mask=mask, other=0.0)
+    tl.store(out + row * n + column, tl.load(x + row * n + column, mask=mask) * scale, mask=mask)
+
+
+def test_a_program_that_is_masked_off_whole_touches_no_memory():
+    x, scales = torch.randn(1, 100), torch.tensor([3.0])
+    out = torch.full((200,), 7.0)
+    scaled_rows[(1000,)](x, scales, out, 1, 100, BLOCK=128)
+    torch.testing.assert_close(out[:100], x[0] * 3)
+    assert bool((out[100:] == 7).all())

@@ -81,7 +81,7 @@ class Knobs:
     dump: Knob[Path | None] = Knob("TORCH_RVV_DUMP", Path, None, "folder for every stage's text, one folder a kernel")
     verify = Knob("TORCH_RVV_VERIFY", _bool, False, "check each stage's contract, and each kernel against aten")
     target = Knob("TORCH_RVV_TARGET", str, "k1", "the board to compile for when none is given")
-    device = Knob("TORCH_RVV_DEVICE", str, "auto", "auto, local, virtual, or HOST:PORT of a remote board")
+    device = Knob("TORCH_RVV_DEVICE", str, "auto", "where kernels run: auto, local or virtual")
     vlen = Knob("TORCH_RVV_VLEN", int, 256, "VLEN in bits of the virtual board")
     threads = Knob("TORCH_RVV_THREADS", int, 0, "threads a launch may use; 0: the cores of the device")
     pool_bytes = Knob("TORCH_RVV_POOL_BYTES", int, 4 << 30, "size of the virtual board's memory")
