@@ -54,6 +54,10 @@ class Body:
         self._values[-1][key] = name
         return name
 
+    def forward(self, buffer: Node, index: Index, name: str) -> None:
+        """Later reads of a buffer's element get the value that is being written there."""
+        self._values[0][(buffer, index)] = name
+
     def _value(self, node: Node, index: Index) -> str:
         if node.kind == "splat":
             return node.args[0].name

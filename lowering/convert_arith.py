@@ -158,17 +158,19 @@ _LIBDEVICE = {
 def extern_elementwise(graph: Graph, op: Any) -> Sequence[Node] | None:
     args = graph.operands(op)
     _, elem = type_of(op.results[0])
-    symbol = op.attributes["symbol"].value
-    name = symbol.removeprefix("rvv.")
+    name = op.attributes["symbol"].value.removeprefix("rvv.")
     if name in _LIBDEVICE and all(a.elem == elem for a in args):
         return [graph.map(_LIBDEVICE[name], args, elem)]
-    if not symbol.startswith("rvv.") or name not in FUNCTIONS or args[0].elem not in ("f32", "f64"):
-        raise Declined(f"no lowering for the function {symbol} on {args[0].elem}", where=source_line(op))
-    return [call(graph, name, args, elem)]
+    return [graph.map("func.call", args, elem, f"callee = @{function_symbol(graph, op)}")]
 
 
-def call(graph: Graph, name: str, args: Sequence[Node], elem: str) -> Node:
-    """A call of one of vecmath's functions."""
-    symbol = f"rvv.{name}.{args[0].elem}"
-    graph.functions[symbol] = f"func.func private @{symbol}({', '.join(a.elem for a in args)}) -> {elem}"
-    return graph.map("func.call", args, elem, f"callee = @{symbol}")
+def function_symbol(graph: Graph, op: Any) -> str:
+    """The symbol of the vecmath function that an extern_elementwise names, declared in the module."""
+    symbol = op.attributes["symbol"].value
+    name = symbol.removeprefix("rvv.")
+    (_, elem), (_, result) = type_of(op.operands[0]), type_of(op.results[0])
+    if not symbol.startswith("rvv.") or name not in FUNCTIONS or elem not in ("f32", "f64"):
+        raise Declined(f"no lowering for the function {symbol} on {elem}", where=source_line(op))
+    called = f"{symbol}.{elem}"
+    graph.functions[called] = f"func.func private @{called}({', '.join([elem] * len(op.operands))}) -> {result}"
+    return called

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch_rvv.lowering.convert_arith import function_symbol
 from torch_rvv.lowering.convert_memory import read_scalar, truth
 from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule, type_of
 from torch_rvv.lowering.nodes import Combine, Node, Reduce, Scan, Statement
@@ -104,9 +105,17 @@ def _function(graph: Graph, op: Any, block: Any, elems: list[str]) -> Combine:
             if value not in names:
                 names[value] = _captured(graph, value, lines, op)
             operands.append(names[value])
+        if inner.name == "tt.extern_elementwise":
+            called = function_symbol(graph, inner)
+            names[inner.results[0]] = f"%v{i}_0"
+            ins, out = ", ".join(str(v.type) for v in inner.operands), inner.results[0].type
+            lines.append(f"  %v{i}_0 = func.call @{called}({', '.join(operands)}) : ({ins}) -> {out}")
+            continue
         if inner.name in ("tt.reduce.return", "tt.scan.return"):
             lines.append(f"  func.return {', '.join(operands)} : {types}")
             continue
+        if inner.name.startswith("tt."):
+            raise Declined(f"a combine function with {inner.name}", where=source_line(inner))
         for j, result in enumerate(inner.results):
             names[result] = f"%v{i}_{j}"
         results = ", ".join(names[r] for r in inner.results)

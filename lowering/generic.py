@@ -86,6 +86,8 @@ class Generic:
         assert root.buffer is not None
         index = self.space.index if root.at is None else root.at
         self._write(root.buffer, root.buffer.elem, flat(root.buffer, index), part.values[0], part.mask, root.where)
+        if part.mask is None and root.at is None:
+            self.body.forward(root.buffer, index, self.body.value(part.values[0], self.space.index))
 
     def _write(self, base: Node, elem: str, form: Linear, value: Node, mask: Node | None, where: str | None) -> None:
         index = self.space.index

@@ -73,13 +73,13 @@ def _same_elements(load: Node, store: Statement) -> bool:
     return a == b and a.affine
 
 
-def _elementwise_path(root: Node, load: Node) -> bool:
+def elementwise(root: Node, load: Node) -> bool:
     """Whether `root` uses `load` only at the same element."""
     if root is load:
         return True
     if all(n is not load for n in walk([root])):
         return True
-    return root.kind == "map" and all(_elementwise_path(a, load) for a in root.args)
+    return root.kind == "map" and all(elementwise(a, load) for a in root.args)
 
 
 def settle(graph: Graph, noalias: bool) -> None:
@@ -122,9 +122,7 @@ def _lockstep(load: Node, user: Root) -> bool:
     if not isinstance(user, Store) or user.value is None or user.pointer is None:
         return False
     others = [user.pointer.args[1], *([user.domain] if user.domain else [])]
-    return (
-        _same_elements(load, user) and _elementwise_path(user.value, load) and all(n is not load for n in walk(others))
-    )
+    return _same_elements(load, user) and elementwise(user.value, load) and all(n is not load for n in walk(others))
 
 
 def _materialise(graph: Graph, load: Node) -> None:

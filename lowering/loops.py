@@ -142,7 +142,8 @@ class NestWriter:
         gathers = self._nest(trial)
         live, widest = pressure(trial.lines)
         chosen = lmul or choose(live)
-        self.lanes = max(1, chosen * 64 // widest)
+        # Never one lane: MLIR takes a vector of one for a scalar even when it is scalable.
+        self.lanes = max(2, chosen * 64 // widest)
         self._nest(self.writer)
         return {"lmul": chosen, "live": live, "gathers": gathers}
 

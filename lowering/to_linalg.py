@@ -20,7 +20,7 @@ from torch_rvv.lowering.access import Analysis, Space, Split
 from torch_rvv.lowering.body import memory, memory_type
 from torch_rvv.lowering.generic import Generic, Group, Part, without
 from torch_rvv.lowering.graph import Graph
-from torch_rvv.lowering.hazards import every, may_alias
+from torch_rvv.lowering.hazards import elementwise, every, may_alias
 from torch_rvv.lowering.linear import Atom, Dim, Linear, Poly
 from torch_rvv.lowering.nodes import (
     Atomic,
@@ -229,7 +229,7 @@ class ToLinalg:
         if isinstance(root, Reduce):
             values, mask = list(root.values), root.domain
             if mask is None and len(values) == 1:
-                values[0], mask = _masked_identity(values[0], root)
+                values[0], mask = masked_identity(values[0], root)
                 left = analysis.restrict(mask) if mask is not None else []
                 return Part(root, None, list(root.values) if left else values), space
             left = analysis.restrict(mask) if mask is not None else []
@@ -245,7 +245,7 @@ class ToLinalg:
         assert self.pending is not None
         nodes = set(walk(root.inputs()))
         written = {id(b) for p in self.pending.parts for b in _buffers(p.root)}
-        if any(n.kind == "buffer" and id(n) in written for n in nodes):
+        if any(n.kind == "buffer" and id(n) in written and not self._forwards(n, root) for n in nodes):
             return True
         mine = {id(b) for b in _buffers(root)}
         if mine & written:
@@ -257,6 +257,22 @@ class ToLinalg:
             if self._memory_order(part.root, root, reads, nodes):
                 return True
         return False
+
+    def _forwards(self, buffer: Node, root: Root) -> bool:
+        """Whether a pending Fill computes, in the same iteration, just the element that a statement reads."""
+        assert self.pending is not None
+        fills = [p for p in self.pending.parts if isinstance(p.root, Fill) and p.root.buffer is buffer]
+        if len(fills) != 1 or fills[0].mask is not None or root.shape != buffer.shape or fills[0].root.at is not None:  # type: ignore[attr-defined]
+            return False
+        if isinstance(root, Reduce):
+            values, others = root.values, [root.domain]
+        elif isinstance(root, Store | Fill) and root.value is not None:
+            values, others = [root.value], [root.domain, getattr(root, "pointer", None)]
+        else:
+            return False
+        if any(n is buffer for other in others if other is not None for n in walk([other])):
+            return False
+        return all(elementwise(v, buffer) for v in values)
 
     def _memory_order(self, first: Root, second: Root, first_reads: set[Node], second_reads: set[Node]) -> bool:
         for writer, reads, other in ((first, second_reads, second), (second, first_reads, first)):
@@ -377,7 +393,7 @@ def _buffers(root: Root) -> list[Node]:
     return [buffer] if buffer is not None else []
 
 
-def _masked_identity(value: Node, root: Reduce) -> tuple[Node, Node | None]:
+def masked_identity(value: Node, root: Reduce) -> tuple[Node, Node | None]:
     """(v, mask) if a value is v where a mask holds and the identity elsewhere."""
     if value.kind == "map" and value.op == "arith.select" and _is_identity(value.args[2], root):
         return value.args[1], value.args[0]

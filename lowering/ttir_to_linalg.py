@@ -17,6 +17,7 @@ from torch_rvv.lowering import (  # noqa: F401
     convert_reduce,
     convert_shape,
     hazards,
+    share,
     to_linalg,
 )
 from torch_rvv.lowering.graph import Graph, type_of
@@ -88,6 +89,7 @@ def ttir_to_linalg(text: str, metadata: dict[str, Any], options: Any) -> str:
     with context():
         graph = build(read(text))
         hazards.settle(graph, options.noalias)
+        share.settle(graph)
         result, accesses = to_linalg.function(graph, options.noalias)
     metadata["name"] = graph.name
     metadata["signature"] = [_signature(a.elem) for a in graph.arguments[:-6]]

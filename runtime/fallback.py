@@ -38,14 +38,13 @@ class Buffer:
     argument: str | None
     dtype: torch.dtype
     size: Any
-    shape: tuple[Any, ...] = ()
-    stride: tuple[Any, ...] = ()
 
 
 @dataclass(eq=False)
 class AtenKernel:
     """What one kernel computes. bodies: Inductor's LoopBody objects in order; sizes: expression → argument name.
 
+    layouts: symbolic shape and strides of the tensors that are passed, by argument name.
     others: the same code where it is used again in the graph, there for buffers of other symbolic shapes.
     """
 
@@ -53,6 +52,7 @@ class AtenKernel:
     bodies: list[Any]
     buffers: dict[str, Buffer]
     sizes: list[tuple[Any, str]]
+    layouts: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = field(default_factory=dict)
     origins: list[str] = field(default_factory=list)
     others: list[AtenKernel] = field(default_factory=list)
 
@@ -65,9 +65,11 @@ class AtenKernel:
         arguments: dict[str, str] = {}
         for table in (kernel.args.input_buffers, kernel.args.output_buffers):
             arguments.update({outer: inner for outer, inner in table.items() if isinstance(inner, str)})
+        passed = {inner: outer for outer, inner in arguments.items()}
         for outer, inner in kernel.args.inplace_buffers.items():
             if hasattr(inner, "inner_name"):
                 arguments[outer] = inner.inner_name
+                passed[inner.inner_name] = inner.other_names[-1]
         # What nobody outside reads is not stored, though its place may still be an argument for another's sake.
         removed = (
             kernel.removed_buffers | kernel.inplaced_to_remove | V.graph.removed_buffers | V.graph.inplaced_to_remove
@@ -86,7 +88,9 @@ class AtenKernel:
         )
         sizes = [(s, inner) for s, inner in kernel.args.sizevars.items() if isinstance(s, sympy.Symbol)]
         sizes += [(tree.numel, f"{tree.prefix}numel") for tree in kernel.range_trees]
-        return AtenKernel(name, [n._body for n in nodes], buffers, sizes, origins)
+        layouts = {inner: _layout(outer) for inner, outer in passed.items()}
+        known = {inner: layout for inner, layout in layouts.items() if layout is not None}
+        return AtenKernel(name, [n._body for n in nodes], buffers, sizes, known, origins)
 
     def run(self, arguments: dict[str, Any]) -> None:
         """Do what the kernel does. arguments: tensors and sizes by the kernel's argument names."""
@@ -112,12 +116,12 @@ class AtenKernel:
     def equations(self, arguments: dict[str, Any]) -> list[tuple[Any, int | float]]:
         """(symbolic expression, its value in this launch), from sizes that are passed and from tensors' shapes."""
         found = [(e, arguments[name]) for e, name in self.sizes if name in arguments]
-        for buffer in self.buffers.values():
-            tensor = arguments.get(buffer.argument) if buffer.argument is not None else None
-            if isinstance(tensor, torch.Tensor) and tensor.dim() == len(buffer.shape):
-                found += zip(buffer.shape, tensor.shape, strict=True)
+        for name, (shape, strides) in self.layouts.items():
+            tensor = arguments.get(name)
+            if isinstance(tensor, torch.Tensor) and tensor.dim() == len(shape):
+                found += zip(shape, tensor.shape, strict=True)
                 # Strides of dims of length 0 and 1 are anything.
-                found += [(e, s) for e, s, n in zip(buffer.stride, tensor.stride(), tensor.shape, strict=True) if n > 1]
+                found += [(e, s) for e, s, n in zip(strides, tensor.stride(), tensor.shape, strict=True) if n > 1]
         return [(e, v) for e, v in found if isinstance(e, sympy.Expr) and e.free_symbols]
 
 
@@ -133,10 +137,18 @@ def _buffer(name: str, arguments: dict[str, str]) -> Buffer | None:
     except NotImplementedError:
         return None
     try:
-        layout = held.get_layout()
-        return Buffer(argument, dtype, layout.storage_size(), tuple(layout.size), tuple(layout.stride))
+        return Buffer(argument, dtype, held.get_layout().storage_size())
     except (NotImplementedError, AttributeError):  # No buffer, or one without a layout: its size is the grid's.
         return Buffer(argument, dtype, None)
+
+
+def _layout(name: str) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
+    """A buffer's symbolic shape and strides, if it has a layout."""
+    try:
+        layout = V.graph.try_get_buffer(name).get_layout()
+        return tuple(layout.size), tuple(layout.stride)
+    except (NotImplementedError, AttributeError):
+        return None
 
 
 def _writes(body: Any) -> set[str]:

@@ -108,9 +108,10 @@ class Inconsistent(TorchRvvError):
 def solve(equations: Sequence[tuple[Any, Any]]) -> dict[sympy.Symbol, Any]:
     """The sizes that make each expression equal its value, as far as the equations tell. Raises Inconsistent."""
     known: dict[sympy.Symbol, Any] = {}
-    # Most are a symbol alone; then those with one unknown left, over and over.
+    # A symbol alone tells most; then what has one unknown left, over and over.
     left = sorted(equations, key=lambda equation: not isinstance(equation[0], sympy.Symbol))
-    while True:
+    while left:
+        ready: dict[sympy.Symbol, list[tuple[Any, Any]]] = {}
         later = []
         for expression, value in left:
             unknown = expression.free_symbols - known.keys()
@@ -118,21 +119,47 @@ def solve(equations: Sequence[tuple[Any, Any]]) -> dict[sympy.Symbol, Any]:
                 if evaluate(expression, known) != value:
                     raise Inconsistent(f"{expression} is not {value} where {known}")
             elif len(unknown) == 1:
-                known[next(iter(unknown))] = _root(expression, value, next(iter(unknown)), known)
+                ready.setdefault(unknown.pop(), []).append((expression, value))
             else:
                 later.append((expression, value))
-        if len(later) == len(left):
-            return known
+        if not ready:
+            break
+        for symbol, about in ready.items():
+            known[symbol] = _root(symbol, about, known)
         left = later
+    return known
 
 
-def _root(expression: Any, value: Any, symbol: sympy.Symbol, known: dict[sympy.Symbol, Any]) -> Any:
-    """The symbol's value for which an expression has a value: the one whole number not below zero, or None."""
+# How far a size may be, and how many sizes are tried where a rounded quotient leaves several.
+_LARGEST, _TRIED = 1 << 40, 4096
+
+
+def _root(symbol: sympy.Symbol, equations: list[tuple[Any, Any]], known: dict[sympy.Symbol, Any]) -> Any:
+    """A whole number that fulfils equations of one unknown, each of which grows with it or stays."""
+    expression, value = equations[0]
     if expression == symbol:
-        return value
-    zero, one = (evaluate(expression, {**known, symbol: n}) for n in (0, 1))
-    slope = one - zero
-    guess = round((value - zero) / slope) if slope else 0
-    if evaluate(expression, {**known, symbol: guess}) != value:
-        raise Inconsistent(f"no size {symbol} makes {expression} {value}")
-    return guess
+        candidates: Sequence[Any] = (value,)
+    else:
+        first, last = (
+            _first(lambda n, past=past: _at(expression, symbol, n, known) >= value + past) for past in (0, 1)
+        )
+        candidates = range(first, min(last, first + _TRIED))
+    for n in candidates:
+        if all(_at(e, symbol, n, known) == v for e, v in equations):
+            return n
+    raise Inconsistent(f"no size {symbol} makes {expression} {value}")
+
+
+def _at(expression: Any, symbol: sympy.Symbol, n: Any, known: dict[sympy.Symbol, Any]) -> Any:
+    return evaluate(expression, {**known, symbol: n})
+
+
+def _first(reached: Callable[[int], bool]) -> int:
+    """The least number from 0 on for which a condition that stays true becomes true."""
+    low, high = 0, 1
+    while high < _LARGEST and not reached(high):
+        low, high = high, high * 2
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle + 1, high)
+    return low

@@ -212,3 +212,28 @@ def test_one_binary_is_right_at_every_vlen(vlen, rvv, monkeypatch):
     check(
         rvv, lambda x: (x.softmax(1), x.argmax(1), x.var(0), x.t().exp().contiguous(), x.abs().cumsum(1)), x, ulps=512
     )
+
+
+@pytest.mark.parametrize("lmul", [1, 2, 4, 8])
+def test_every_lmul_gives_the_same_results(lmul, rvv):
+    x, i = torch.randn(9, 300), torch.arange(37)[None]
+    options = {"lmul": lmul}
+    check(
+        rvv, lambda x: (x.softmax(1), x.double().sum(1), x.double().argmax(1), x.var(1)), x, ulps=512, options=options
+    )
+    check(rvv, lambda i: ((i * 2).sum(1), i.amax(1), i.double().exp()), i, options=options)
+
+
+def test_sort_and_scans_with_a_function(rvv):
+    x = torch.randn(5, 70)
+    check(
+        rvv,
+        lambda x: (
+            x.logcumsumexp(1),
+            x.sort(1).values,
+            x.double().sort(1, descending=True).indices,
+            x.cummax(1).values,
+        ),
+        x,
+        ulps=64,
+    )

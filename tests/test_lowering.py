@@ -279,3 +279,42 @@ def test_every_knob_is_documented_and_readable():
     text = (Path(__file__).parent.parent / "docs" / "knobs.md").read_text()
     for knob in Knobs.table():
         assert f"| `{knob.env}` |" in text and knob.help in text
+
+
+SHARED = (
+    BLOCK
+    + """
+    %zero = arith.constant dense<0.0> : tensor<256xf32>
+    %x = tt.load %pp, %m : tensor<256x!tt.ptr<f32>>
+    %e = math.FUNCTION %x : tensor<256xf32>
+    %v = arith.select %m, %e, %zero : tensor<256xi1>, tensor<256xf32>
+    %s = "tt.reduce"(%v) <{axis = 0 : i32}> ({
+    ^bb0(%a: f32, %b: f32):
+      %c = arith.addf %a, %b : f32
+      tt.reduce.return %c : f32
+    }) : (tensor<256xf32>) -> f32
+    %ss = tt.splat %s : f32 -> tensor<256xf32>
+    %y = arith.subf %e, %ss : tensor<256xf32>
+    tt.store %qp, %y, %m : tensor<256x!tt.ptr<f32>>"""
+)
+
+
+def test_a_costly_value_that_two_loops_need_is_kept_and_a_cheap_one_is_not():
+    text, _ = linalg(SHARED.replace("FUNCTION", "exp"))
+    assert text.count("math.exp") == 1 and "memref.alloca() : memref<256xf32>" in text
+    assert text.count("linalg.generic") == 2
+    text, _ = linalg(SHARED.replace("FUNCTION", "absf"))
+    assert text.count("math.absf") == 2 and "memref.alloca() : memref<256xf32>" not in text
+
+
+def test_a_combine_function_with_a_triton_operation_is_declined():
+    with pytest.raises(Declined, match="a combine function with tt.mulhiui"):
+        linalg(
+            BLOCK
+            + """
+    %s = "tt.reduce"(%i) <{axis = 0 : i32}> ({
+    ^bb0(%a: i32, %b: i32):
+      %c = tt.mulhiui %a, %b : i32
+      tt.reduce.return %c : i32
+    }) : (tensor<256xi32>) -> i32"""
+        )

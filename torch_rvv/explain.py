@@ -74,13 +74,15 @@ class Report:
 
     rows: list[Row] = field(default_factory=list)
     extern: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @staticmethod
     def of(graphs: list[GraphRecord]) -> Report:
         extern: Counter[str] = Counter()
         for graph in graphs:
             extern.update(graph.extern)
-        return Report([Row.of(k) for g in graphs for k in g.kernels], dict(extern))
+        notes = [f"a graph kept Inductor's Python wrapper: {g.reason}" for g in graphs if g.reason]
+        return Report([Row.of(k) for g in graphs for k in g.kernels], dict(extern), notes)
 
     def to_json(self) -> str:
         """{"kernels": [row, ...], "extern": {aten call: count}, "median_compile_ms": ...}"""
@@ -106,6 +108,7 @@ class Report:
             lines += [f"gather: {r.name}: {g}" for g in r.gathers]
         if self.extern:
             lines.append("in aten: " + ", ".join(f"{n} x {name}" for name, n in sorted(self.extern.items())))
+        lines += self.notes
         done = sum(r.compiled for r in self.rows)
         summary = f"{done} of {len(self.rows)} kernels compiled"
         if self.median_ms is not None:

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget
@@ -20,6 +21,7 @@ from torch_rvv.knobs import CodegenOptions, knobs
 from torch_rvv.plugin import cachekey
 from torch_rvv.plugin.dump import dump
 
+_PROCESS = uuid4().hex
 _codegen: ContextVar[CodegenOptions | None] = ContextVar("torch_rvv_codegen", default=None)
 
 
@@ -95,7 +97,9 @@ class RVVBackend(BaseBackend):
         return target.backend == "cpu"
 
     def hash(self) -> str:
-        return cachekey.environment_key()
+        # A kernel found in Triton's cache goes through no stage, and nothing would be dumped.
+        fresh = "" if knobs.dump is None else f"|dump={knobs.dump}|{_PROCESS}"
+        return cachekey.environment_key() + fresh
 
     def parse_options(self, options: dict[str, Any]) -> Options:
         known = Options.__dataclass_fields__
