@@ -121,12 +121,17 @@ def vit() -> Model:
 def mobilenetv2() -> Model:
     from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
-    return MobileNetV2ForImageClassification(MobileNetV2Config(image_size=64)), _image()
+    network = MobileNetV2ForImageClassification(MobileNetV2Config(image_size=64))
+    # With its own narrow initial weights 52 convolutions leave nothing of the image: any result would be right.
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    return network, _image()
 
 
 @model
 def convnext() -> Model:
     from transformers import ConvNextConfig, ConvNextForImageClassification
 
-    config = ConvNextConfig(hidden_sizes=[16, 32], depths=[1, 1], num_stages=2)
+    config = ConvNextConfig(hidden_sizes=[16, 32], depths=[1, 1], num_stages=2, layer_scale_init_value=1.0)
     return ConvNextForImageClassification(config), _image()

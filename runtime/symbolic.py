@@ -151,7 +151,10 @@ def _root(symbol: sympy.Symbol, equations: list[tuple[Any, Any]], known: dict[sy
 
 
 def _at(expression: Any, symbol: sympy.Symbol, n: Any, known: dict[sympy.Symbol, Any]) -> Any:
-    return evaluate(expression, {**known, symbol: n})
+    try:
+        return evaluate(expression, {**known, symbol: n})
+    except ZeroDivisionError:  # A size too small for the graph; no expression of sizes has this value.
+        return -1
 
 
 def _first(reached: Callable[[int], bool]) -> int:

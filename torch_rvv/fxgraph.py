@@ -141,7 +141,7 @@ class RvvWrapper(WrapperFxCodegen):
             graph_inputs=self.get_fx_graph_inputs(),
             graph_outputs=self.get_graph_outputs(),
             subgms=self.subgms,
-            is_subgraph=self.is_subgraph,
+            is_subgraph=self.is_subgraph,  # type: ignore[misc]
         )
         try:
             module = converter.generate()
