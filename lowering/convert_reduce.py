@@ -16,7 +16,7 @@ from typing import Any
 
 from torch_rvv.lowering.convert_arith import function_symbol
 from torch_rvv.lowering.convert_memory import read_scalar, truth
-from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule, type_of
+from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule
 from torch_rvv.lowering.nodes import Combine, Node, Reduce, Scan, Statement
 from torch_rvv.lowering.ttir import source_line
 
@@ -189,6 +189,3 @@ def reduce(graph: Graph, op: Any) -> Sequence[Node] | None:
 @rule("tt.scan")
 def scan(graph: Graph, op: Any) -> Sequence[Node] | None:
     return _fold(graph, op, _scan, drop_axis=False)
-
-
-__all__ = ["KINDS", "combine_of", "reduce", "scan", "type_of"]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch_rvv.lowering.linear import ONE, Poly
+from torch_rvv.lowering.linear import Poly
 from torch_rvv.lowering.nodes import (
     BYTES,
     Node,
@@ -211,17 +211,8 @@ _POLY: dict[str, Callable[..., Poly | None]] = {
 }
 
 
-def shift_as_factor(amount: Node) -> Poly | None:
-    """2**amount, for a constant shift."""
-    constant = amount.poly.constant if amount.poly is not None else None
-    return None if constant is None or not 0 <= constant < 63 else Poly(1 << constant)
-
-
 def check_elements(op: Any, *nodes: Node) -> None:
     """Decline element types that have no home in memory or registers yet."""
     for node in nodes:
         if not is_pointer(node.elem) and node.elem not in BYTES and node.elem != "index":
             raise Declined(f"no lowering for elements of type {node.elem}", where=source_line(op))
-
-
-__all__ = ["ONE", "RULES", "Graph", "attributes", "check_elements", "rule", "shift_as_factor", "type_of"]

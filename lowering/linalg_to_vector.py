@@ -26,7 +26,6 @@ from torch_rvv.lowering.writer import Writer
 from torch_rvv.errors import LoweringError
 
 ALIGNMENT = 64
-CONTEXT_SCRATCH = 0  # offset of `scratch` in torch_rvv_context
 
 
 class ToVector:
@@ -298,11 +297,6 @@ _HANDLERS = {
     "linalg.generic": ToVector.generic,
     "linalg.fill": ToVector.fill,
 }
-
-
-def _slot_type(elem: str) -> str:
-    """The type under which an argument is read from its slot."""
-    return elem
 
 
 def _entry(name: str, program: str, elems: list[str], carrier: Any) -> list[str]:

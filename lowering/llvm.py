@@ -37,11 +37,6 @@ TO_LLVM = (
     "convert-arith-to-llvm,convert-index-to-llvm,convert-cf-to-llvm,convert-ub-to-llvm,"
     "reconcile-unrealized-casts,canonicalize,cse)"
 )
-# The plain twin: linalg becomes scalar loops by upstream passes alone.
-LINALG_TO_LOOPS = (
-    "builtin.module(convert-linalg-to-loops,canonicalize,cse,expand-strided-metadata,lower-affine,"
-    "convert-scf-to-cf,finalize-memref-to-llvm)"
-)
 
 
 def to_llvm_ir(text: str) -> str:

@@ -25,13 +25,12 @@ class CodegenOptions:
 
     noalias: distinct pointer arguments never overlap in memory (the launcher checks, and otherwise
     uses the twin compiled with False). lmul: force this LMUL (1, 2, 4, 8) instead of choosing it from
-    live values. scalar: the plain twin, one element at a time by upstream passes, for tests.
+    live values.
     """
 
     target: Target = field(default_factory=lambda: _default_target())
     noalias: bool = True
     lmul: int | None = None
-    scalar: bool = False
 
     def key(self) -> str:
         """A digest of everything here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch_rvv.errors import OptionError
 
@@ -84,8 +84,3 @@ def resolve_target(value: str | Target | None) -> Target:
         f"Unknown target {value!r}",
         hint=f"Known targets: {', '.join(TARGETS)}; or pass a torch_rvv.Target(...).",
     )
-
-
-def with_matrix(target: Target, matrix: str | None) -> Target:
-    """The same machine with another matrix unit."""
-    return replace(target, matrix=matrix)
