@@ -299,9 +299,9 @@ class _Run:
         return tuple(range(len(self.shape) - self.reduced, len(self.shape)))
 
     def reduction(self, dtype: torch.dtype, src_dtype: torch.dtype, kind: str, value: Any) -> Any:
-        values = [torch.as_tensor(v).expand(self.shape) for v in (value if isinstance(value, tuple) else (value,))]
         if kind not in REDUCTIONS:
             raise TorchRvvError(f"the aten fallback has no reduction {kind!r} (kernel {self.kernel.name})")
+        values = [torch.as_tensor(v).expand(self.shape) for v in (value if isinstance(value, tuple) else (value,))]
         kept = self.shape[: len(self.shape) - self.reduced]
         rows = [v.reshape(*kept, -1) for v in values]
         if kind.startswith("arg") and len(rows) == 1:
