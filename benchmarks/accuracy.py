@@ -7,13 +7,16 @@ twice what eager itself does, by the rules of torch._dynamo.testing.same.
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch._dynamo.testing import same
+from torch.utils._pytree import tree_leaves
 from torch_rvv.benchmarks.models import build
 from torch_rvv.runtime import record
 from torch_rvv.runtime.record import GraphRecord, KernelRecord
@@ -59,28 +62,45 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
     return value
 
 
-def _outputs(network: torch.nn.Module, call: Any, inputs: dict[str, Any], training: bool) -> list[torch.Tensor]:
-    """What is compared: every tensor output, in training the gradients of all parameters too."""
+def _run(network: torch.nn.Module, call: Any, inputs: dict[str, Any], training: bool) -> list[list[torch.Tensor]]:
+    """What is compared: the tensors of the result, and in training the gradients of all parameters."""
     if not training:
         with torch.no_grad():
-            return [v for v in call(**inputs).values() if isinstance(v, torch.Tensor)]
+            return [_tensors(call(**inputs))]
     network.zero_grad(set_to_none=True)
-    outputs = [v for v in call(**inputs).values() if isinstance(v, torch.Tensor) and v.is_floating_point()]
-    sum((v.double().square().mean() for v in outputs), torch.zeros((), dtype=torch.float64)).backward()
-    return [v.detach() for v in outputs] + [p.grad for p in network.parameters() if p.grad is not None]
+    outputs = [t for t in _tensors(call(**inputs)) if t.is_floating_point()]
+    sum((t.double().square().mean() for t in outputs), torch.zeros((), dtype=torch.float64)).backward()
+    return [[t.detach() for t in outputs], [p.grad for p in network.parameters() if p.grad is not None]]
 
 
-def _scaled(
-    eager: list[torch.Tensor], ours: list[torch.Tensor], reference: list[torch.Tensor], dtype: torch.dtype
-) -> tuple[list[torch.Tensor], ...]:
-    """The three runs with each tensor brought to size 1: a tolerance means as much for small gradients as for large.
+def _tensors(result: Any) -> list[torch.Tensor]:
+    """The tensors in a model's result: a tensor, or tuples, lists and mappings of them."""
+    leaves = tree_leaves(dict(result) if isinstance(result, Mapping) else result)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
-    What is a rounding error of the whole (a gradient that should be zero) is not made larger than that.
+
+def _scales(reference: list[torch.Tensor], dtype: torch.dtype) -> list[float]:
+    """Factors that bring each tensor to size 1, so that a tolerance means as much for small gradients as for large.
+
+    What is a rounding error of the group (a gradient that should be zero) is not made larger than that. Powers of
+    two, so that scaling rounds nothing.
     """
-    sizes = [float(r.abs().max()) if r.numel() else 0.0 for r in reference]
+    sizes = [float(r.abs().max()) if r.numel() and r.is_floating_point() else 0.0 for r in reference]
     least = max(sizes, default=0.0) * min(1.0, 1000 * torch.finfo(dtype).eps) or 1.0
-    scales = [1 / max(size, least) for size in sizes]
-    return tuple([t * scale for t, scale in zip(run, scales, strict=True)] for run in (eager, ours, reference))
+    return [2.0 ** -math.frexp(max(size, least))[1] for size in sizes]
+
+
+def _agree(
+    eager: list[torch.Tensor], ours: list[torch.Tensor], reference: list[torch.Tensor], dtype: torch.dtype
+) -> bool:
+    """Whether ours is as near to the float64 reference as eager is, or nearly so."""
+    scales = _scales(reference, dtype)
+
+    def scaled(run: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [t * scale if t.is_floating_point() else t for t, scale in zip(run, scales, strict=True)]
+
+    tolerance = 1e-3 if dtype != torch.bfloat16 else 1e-2
+    return bool(same(scaled(eager), scaled(ours), scaled(reference), tol=tolerance))
 
 
 def _no_dropout(network: torch.nn.Module) -> None:
@@ -95,12 +115,16 @@ def _no_dropout(network: torch.nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def _longer(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The same inputs with another sequence length, or batch size for images."""
-    out = {}
-    for name, value in inputs.items():
-        out[name] = value[:, :-5].contiguous() if value.dim() == 2 else torch.cat([value, value.flip(0)])
-    return out
+def _resized(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The same inputs at another size: shorter sequences of tokens, twice the batch of anything else."""
+
+    def resized(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not value.dim():
+            return value
+        tokens = value.dim() == 2 and not value.is_floating_point()
+        return value[:, :-5].contiguous() if tokens else torch.cat([value, value.flip(0)])
+
+    return {name: resized(value) for name, value in inputs.items()}
 
 
 def measure(
@@ -129,18 +153,19 @@ def _judge(result: Result, name: str, dtype: torch.dtype, training: bool, dynami
     torch._dynamo.reset()
     compiled = torch.compile(network, backend="rvv", dynamic=True if dynamic else None, options=options)
     worst, good = 0.0, True
-    for sample in [inputs, _longer(inputs)] if dynamic else [inputs]:
+    for sample in [inputs, _resized(inputs)] if dynamic else [inputs]:
         state = copy.deepcopy(network.state_dict())
-        reference = _outputs(exact, exact, {k: _cast(v, torch.float64) for k, v in sample.items()}, training)
+        reference = _run(exact, exact, {k: _cast(v, torch.float64) for k, v in sample.items()}, training)
         sample = {k: _cast(v, dtype) for k, v in sample.items()}
-        eager = [t.clone() for t in _outputs(network, network, sample, training)]
+        eager = [[t.clone() for t in group] for group in _run(network, network, sample, training)]
         network.load_state_dict(state)
-        ours = _outputs(network, compiled, sample, training)
-        worst = max(
-            [worst, *(float((a.double() - b).abs().max()) for a, b in zip(ours, reference, strict=True) if a.numel())]
-        )
-        tolerance = 1e-3 if dtype != torch.bfloat16 else 1e-2
-        good = good and same(*_scaled(eager, ours, reference, dtype), tol=tolerance)
+        ours = _run(network, compiled, sample, training)
+        for theirs, group, precise in zip(eager, ours, reference, strict=True):
+            errors = [
+                float((a.double() - b.double()).abs().max()) for a, b in zip(group, precise, strict=True) if a.numel()
+            ]
+            worst = max([worst, *errors])
+            good = good and _agree(theirs, group, precise, dtype)
     result.max_abs_err = worst
     result.status = "pass" if good else "fail"
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -135,3 +137,13 @@ def explain(model: Callable[..., Any], *args: Any, options: dict[str, Any] | Non
     with record.collecting() as graphs:
         compiled(*args, **kwargs)
     return Report.of(graphs)
+
+
+class _Module(ModuleType):
+    """Importing this module binds its name in the package, where users expect the function: it is both."""
+
+    def __call__(self, model: Callable[..., Any], *args: Any, **keywords: Any) -> Report:
+        return explain(model, *args, **keywords)
+
+
+sys.modules[__name__].__class__ = _Module

@@ -32,7 +32,7 @@ class CodeCounts:
 
 
 def text_section(elf: bytes) -> bytes:
-    """The .text section of a 64-bit little-endian ELF file, found by its program header if sections are gone."""
+    """The .text section of a 64-bit little-endian ELF file. Raises LoweringError if there is none."""
     if elf[:4] != b"\x7fELF":
         raise LoweringError("not an ELF file")
     section_at, header_size, count, names = (
