@@ -96,7 +96,8 @@ def block_sizes(tiling: dict[str, Any], persistent: bool, inner: bool) -> dict[s
         left = max(1, left // size)
     for prefix in points:
         rows = next_power_of_2(_hint(tiling[prefix]))
-        cap = max(1, left // 2) if inner else max(left, 64)
+        # A floor of 64 for one dimension only: for each of several, the block would pass what Triton allows.
+        cap = max(1, left // 2) if inner else max(left, 64 if prefix == points[0] else 1)
         blocks[f"{prefix.upper()}BLOCK"] = size = min(rows, cap)
         left = max(1, left // size)
     return blocks
