@@ -12,8 +12,8 @@ DTYPES = {
 }  # fmt: skip
 _COMPARE = {
     "oeq": np.equal, "olt": np.less, "ole": np.less_equal, "ogt": np.greater, "oge": np.greater_equal,
-    "une": np.not_equal, "eq": np.equal, "ne": np.not_equal, "slt": np.less, "sle": np.less_equal,
-    "sgt": np.greater, "sge": np.greater_equal,
+    "une": np.not_equal, "one": lambda a, b: (a < b) | (a > b), "eq": np.equal, "ne": np.not_equal,
+    "slt": np.less, "sle": np.less_equal, "sgt": np.greater, "sge": np.greater_equal,
 }  # fmt: skip
 
 
@@ -38,7 +38,9 @@ def _fma(a, b, c):
     total = product + c
     back = total - product
     lost = (product - (total - back)) + (c - back)
-    return np.where(np.isfinite(product) & np.isfinite(rest), total + (lost + rest), total)
+    # Where nothing is lost, adding nothing would turn -0 into 0.
+    lost = lost + rest
+    return np.where(np.isfinite(total) & np.isfinite(lost) & (lost != 0), total + lost, total)
 
 
 _OPS = {
@@ -47,6 +49,7 @@ _OPS = {
     "arith.andi": np.bitwise_and, "arith.ori": np.bitwise_or, "arith.xori": np.bitwise_xor,
     "arith.shli": np.left_shift, "arith.shrsi": np.right_shift,
     "arith.shrui": lambda a, b: np.right_shift(_unsigned(a), _unsigned(b)).view(a.dtype),
+    "arith.minsi": np.minimum, "arith.maxsi": np.maximum,
     "arith.minnumf": np.fmin, "arith.maxnumf": np.fmax, "math.absf": np.abs, "math.sqrt": np.sqrt,
     "math.copysign": np.copysign, "math.floor": np.floor, "math.trunc": np.trunc, "math.roundeven": np.rint,
     "math.fma": _fma,
@@ -64,8 +67,39 @@ class NumpyEmit:
         self.count += 1
         name = f"%r{self.count}"
         with np.errstate(all="ignore"):
-            self.values[name] = self.evaluate(rhs)
+            self.run(name, rhs.split("\n"))
         return name
+
+    def run(self, name: str, lines: list[str]) -> None:
+        """One operation; one with regions takes several lines."""
+        if len(lines) == 1:
+            self.values[name] = self.evaluate(lines[0])
+        elif lines[0].startswith("scf.if"):
+            middle = lines.index("} else {")
+            taken = np.any(self.values[lines[0].split()[1]])
+            self.values[name] = self.block(lines[1:middle] if taken else lines[middle + 1 : -1])
+        else:
+            _, low, high, _, variable, value, *_ = re.findall(r"%[\w.]+", lines[0])
+            self.values[variable] = self.values[value]
+            for _ in range(int(self.values[low]), int(self.values[high])):
+                self.values[variable] = self.block(lines[1:-1])
+            self.values[name] = self.values[variable]
+
+    def block(self, lines: list[str]):
+        """Runs a region's operations and returns what it yields."""
+        at = 0
+        while not lines[at].strip().startswith("scf.yield"):
+            name, rhs = lines[at].strip().split(" = ", 1)
+            end = at + 1
+            if rhs.startswith("scf."):
+                # Everything inside is indented more than its last line, the first closing brace at this depth.
+                depth = 1
+                while depth:
+                    depth += lines[end].endswith("{") - lines[end].strip().startswith("}")
+                    end += 1
+            self.run(name, [rhs, *lines[at + 1 : end]])
+            at = end
+        return self.values[lines[at].split()[1]]
 
     def evaluate(self, rhs: str):
         op, _, rest = rhs.partition(" ")
@@ -76,8 +110,8 @@ class NumpyEmit:
             if kind.startswith("f"):
                 bits = np.array(int(body, 16), dtype=f"u{(kind[1:] == '64' and 8) or 4}")
                 return bits.view(DTYPES[kind])
-            return DTYPES[kind](int(body))
-        args = [self.values[a] for a in re.findall(r"%\w+", body)]
+            return DTYPES.get(kind, np.int64)(int(body))
+        args = [self.values[a] for a in re.findall(r"%[\w.]+", body)]
         if op in ("arith.cmpf", "arith.cmpi"):
             return _COMPARE[body.split(",")[0]](*args)
         if op == "arith.select":

@@ -10,7 +10,8 @@ width, or i1.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Union
 
@@ -61,10 +62,10 @@ class Term:
     def __xor__(self, o: Number) -> Term:
         return self.b.op("arith.xori", self, o)
 
-    def __lshift__(self, o: int) -> Term:
+    def __lshift__(self, o: Number) -> Term:
         return self.b.op("arith.shli", self, o)
 
-    def __rshift__(self, o: int) -> Term:
+    def __rshift__(self, o: Number) -> Term:
         """Arithmetic shift."""
         return self.b.op("arith.shrsi", self, o)
 
@@ -82,6 +83,17 @@ class Term:
 
     def equals(self, o: Number) -> Term:
         return self.b.compare("oeq", "eq", self, o)
+
+    def differs(self, o: Number) -> Term:
+        """Ordered: false when either is NaN."""
+        return self.b.compare("one", "ne", self, o)
+
+    def logical_shift(self, o: Number) -> Term:
+        """To the right, zeros shifted in."""
+        return self.b.op("arith.shrui", self, o)
+
+    def __invert__(self) -> Term:
+        return self ^ (1 if self.elem == "i1" else -1)
 
     def is_nan(self) -> Term:
         return self.b.compare("une", "ne", self, self)
@@ -122,6 +134,7 @@ class Builder:
         self.mantissa = 52 if self.wide else 23
         self.bias = 1023 if self.wide else 127
         self._constants: dict[tuple[str, str], Term] = {}
+        self._squares: dict[str, Term] = {}
 
     def type(self, elem: str) -> str:
         return elem if self.lanes is None else f"vector<[{self.lanes}]x{elem}>"
@@ -136,8 +149,11 @@ class Builder:
             text = f"0x{struct.unpack('<I', struct.pack('<f', value))[0]:08X}"
         elif elem == "f64":
             text = f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+        elif elem == "i1":
+            text = str(bool(value)).lower()
         else:
-            text = str(int(value)) if elem != "i1" else str(bool(value)).lower()
+            width = int(elem[1:])
+            text = str((int(value) + (1 << (width - 1))) % (1 << width) - (1 << (width - 1)))
         key = (text, elem)
         if key not in self._constants:
             if self.lanes is None:
@@ -208,6 +224,9 @@ class Builder:
     def maximum(self, a: Number, b: Number) -> Term:
         return self.op("arith.maxnumf", a, b)
 
+    def floor(self, value: Term) -> Term:
+        return self.op("math.floor", value)
+
     def rint(self, value: Term) -> Term:
         """The nearest integer, ties to even, as a float."""
         return self.op("math.roundeven", value)
@@ -218,6 +237,13 @@ class Builder:
             return self.cast("arith.fptosi", value, self.int)
         kinds = f"({self.type(value.elem)}) -> {self.type(self.int)}"
         return Term(self, self.emit(f'llvm.call_intrinsic "llvm.lrint"({value.name}) : {kinds}'), self.int)
+
+    def round(self, value: Term) -> tuple[Term, Term]:
+        """The nearest integer, ties to even, as an integer and as a float; undefined where it does not fit."""
+        if self.lanes is None:
+            value = self.rint(value)
+        whole = self.to_int(value)
+        return whole, self.to_float(whole)
 
     def trunc(self, value: Term) -> Term:
         """Rounded towards zero, as a float; -0 and NaN stay."""
@@ -231,18 +257,123 @@ class Builder:
     def to_float(self, value: Term) -> Term:
         return self.cast("arith.sitofp", value, self.elem)
 
+    def pick(self, module: object, name: str) -> tuple[float, ...]:
+        """Coefficients for this type: NAME_F32, NAME_F64, or NAME_MID for f64 that will be rounded to f32."""
+        suffix = "MID" if self.narrowest != self.elem else self.elem.upper()
+        return getattr(module, f"{name}_{suffix}")
+
+    @property
+    def sign_mask(self) -> int:
+        return 1 << (int(self.elem[1:]) - 1)
+
+    @property
+    def least(self) -> float:
+        """The least positive number of this type."""
+        return 5e-324 if self.wide else 2.0**-149
+
+    def nearest(self, value: float) -> float:
+        """A number rounded to this type."""
+        return value if self.wide else struct.unpack("<f", struct.pack("<f", value))[0]
+
     def any(self, *conditions: Term) -> Term:
+        """In which lanes one of the conditions holds."""
         total = conditions[0]
         for condition in conditions[1:]:
             total = total | condition
         return total
 
+    def where_any(self, condition: Term, usual: Term, rare: Callable[[], Term]) -> Term:
+        """`usual` where the condition is false and rare() where it is true, computed only if a lane needs it."""
+        some = condition.name
+        if self.lanes is not None:
+            # Lanes past the end of a strip may be undefined, which no branch may depend on.
+            frozen = self.emit(f"llvm.freeze {condition.name} : {self.type('i1')}")
+            some = self.emit(f"vector.reduction <or>, {frozen} : {self.type('i1')} into i1")
+        with self._region(some) as lines:
+            result = self.select(condition, rare(), usual)
+        kind = self.type(result.elem)
+        body = "\n".join([*lines, f"  scf.yield {result.name} : {kind}"])
+        text = f"scf.if {some} -> ({kind}) {{\n{body}\n}} else {{\n  scf.yield {usual.name} : {kind}\n}}"
+        return Term(self, self.emit(text), result.elem)
+
+    def repeat(self, count: int, start: Term, step: Callable[[Term], Term]) -> Term:
+        """start after `count` rounds of step, in a loop."""
+        bounds = [self.emit(f"arith.constant {n} : index") for n in (0, count, 1)]
+        with self._region(bounds[0]) as lines:
+            inside = f"%loop.{bounds[0][1:]}"
+            result = step(Term(self, inside, start.elem))
+        kind = self.type(start.elem)
+        head = f"scf.for {inside}.i = {bounds[0]} to {bounds[1]} step {bounds[2]}"
+        body = "\n".join([*lines, f"  scf.yield {result.name} : {kind}"])
+        text = f"{head} iter_args({inside} = {start.name}) -> ({kind}) {{\n{body}\n}}"
+        return Term(self, self.emit(text), start.elem)
+
+    @contextmanager
+    def _region(self, name: str) -> Iterator[list[str]]:
+        """What is emitted inside goes to the list, as lines of a region; nothing made there is remembered after.
+        The lines' names are made from `name`."""
+        lines: list[str] = []
+        before = self.emit, self._constants, self._squares
+
+        def inner(rhs: str) -> str:
+            lines.append(f"  %in.{name[1:]}.{len(lines)} = {rhs}")
+            return f"%in.{name[1:]}.{len(lines) - 1}"
+
+        self.emit, self._constants, self._squares = inner, dict(self._constants), dict(self._squares)
+        try:
+            yield lines
+        finally:
+            self.emit, self._constants, self._squares = before
+
+    def two_sum(self, a: Term, b: Number) -> tuple[Term, Term]:
+        """a + b as a sum and what it rounds away."""
+        b = self.term(b, a.elem)
+        total = a + b
+        back = total - a
+        return total, (a - (total - back)) + (b - back)
+
+    def fast_two_sum(self, a: Number, b: Number) -> tuple[Term, Term]:
+        """two_sum where |a| >= |b|, or a is 0."""
+        a, b = self._like([a, b])
+        total = a + b
+        return total, b - (total - a)
+
+    def two_product(self, a: Term, b: Number) -> tuple[Term, Term]:
+        """a * b as a product and what it rounds away."""
+        product = a * b
+        return product, self.fma(a, b, -product)
+
+    def square(self, x: Term) -> Term:
+        """x * x, once."""
+        if x.name not in self._squares:
+            self._squares[x.name] = x * x
+        return self._squares[x.name]
+
     def poly(self, x: Term, coefficients: Sequence[float]) -> Term:
-        """Horner's scheme, lowest degree first."""
-        total: Number = self.const(coefficients[-1])
-        for c in reversed(coefficients[:-1]):
-            total = self.fma(total, x, c)
-        return self.term(total, self.elem)
+        """A polynomial, lowest degree first, as c0 + (c1 x + c2 x² + x³ (the rest likewise)).
+
+        Products with a constant and sums with a constant take it from a scalar register. Horner's scheme would
+        need each constant in a vector register of its own, and there are few of them at large LMUL.
+        """
+        step = 2 if len(coefficients) < 7 else 3
+        powers = [x, self.square(x)]
+        if step == 3:
+            powers.append(powers[1] * x)
+        first = max(0, (len(coefficients) - 2) // step * step)
+        total = self._group(powers, coefficients[first:], None)
+        for start in range(first - step, -1, -step):
+            total = self._group(powers, coefficients[start : start + step], total)
+        return total
+
+    def _group(self, powers: list[Term], coefficients: Sequence[float], rest: Term | None) -> Term:
+        """c0 + c1 x + c2 x² + ... + the highest power times the rest."""
+        total: Term | None = None
+        for power, c in zip(powers, coefficients[1:], strict=False):
+            total = power * c if total is None else self.fma(power, c, total)
+        if rest is not None:
+            highest = powers[len(coefficients) - 1]
+            total = highest * rest if total is None else self.fma(highest, rest, total)
+        return self.const(coefficients[0]) if total is None else total + coefficients[0]
 
     def power_of_two(self, exponent: Term) -> Term:
         """2**exponent for an integer in the normal range."""

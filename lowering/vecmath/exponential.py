@@ -1,149 +1,201 @@
-"""exp, log and their kin. Range reduction by powers of two, polynomials of coefficients.py."""
+"""exp, log and their kin: range reduction by powers of two, then a polynomial.
+
+    e**x = 2**n * e**r,  x = n*ln2 + r,  |r| <= ln2/2
+    log x = k*ln2 + log(1+f),  x = 2**k * (1+f),  -1/3 <= f < 1/3
+
+What is beyond the range is left to arithmetic wherever that gives the right infinity or NaN by itself, since each
+comparison with its select costs two instructions.
+"""
 
 from __future__ import annotations
 
 from math import inf, nan
 
 from torch_rvv.lowering.vecmath import coefficients as C
-from torch_rvv.lowering.vecmath.builder import Builder, Term
+from torch_rvv.lowering.vecmath.builder import Builder, Number, Term
 
 LOG2E = 1.4426950408889634
-LN2 = 0.6931471805599453
-# ln 2 in two parts, the first with trailing zeros so that its multiples by exponents are exact.
-LN2_PARTS = {"f32": (0.693359375, -2.1219444005469057e-4), "f64": (0.6931471803691238, 1.9082149292705877e-10)}
-# log2(e) and log10(e) as the sum of two floats of the type.
-LOG2E_PARTS = {
-    "f32": (1.4426950216293335, 1.925963033500011519e-8),
-    "f64": (1.4426950408889634, 2.0355273740931033e-17),
-}
-LOG10E_PARTS = {"f32": (0.4342944920063019, -1.010305042e-8), "f64": (0.4342944819032518, 1.098319650216765e-17)}
-# Beyond these, e**x has overflowed or is zero.
-RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+# ln 2 in two parts, the first with so few digits that its multiples by exponents are exact.
+LN2 = {"f32": (0.693115234375, 3.194618329871446e-05), "f64": (0.6931471805601177, -1.7239444525614835e-13)}
+# log10(2) likewise, and log10(e) as the sum of two numbers.
+LOG10_2 = {"f32": (0.301025390625, 4.605039066518657e-06), "f64": (0.3010299956640665, -8.532344317057107e-14)}
+LOG10E = {"f32": (0.4342944920063019, -1.0103049952192578e-08), "f64": (0.4342944819032518, 1.098319650216765e-17)}
+LOG2E_PARTS = {"f32": (1.4426950216293335, 1.925963033500011e-08), "f64": (LOG2E, 2.0355273740931033e-17)}
+LN10 = {"f32": (2.3025851249694824, -3.1975435632602967e-08), "f64": (2.302585092994046, -2.1707562233822494e-16)}
+# Arguments of exp, as multiples of ln 2: above these the result is infinite, below zero.
+HIGHEST = {"f32": 130.0, "f64": 1030.0}
+LOWEST = {"f32": -104.0, "f64": -746.0}
+LOWEST_2 = {"f32": -151.0, "f64": -1076.0}
+SMALLEST_NORMAL = {"f32": 2.0**-126, "f64": 2.0**-1022}
 
 
 def scale(b: Builder, value: Term, n: Term) -> Term:
-    """value * 2**n, n possibly outside of the normal range: in two steps."""
+    """value * 2**n where n may be outside of the exponents of normal numbers: in two steps, rounded once.
+
+    A value on its way to f32 has exponents to spare."""
+    if b.narrowest != b.elem:
+        return value * b.power_of_two(n)
     half = n >> 1
     return value * b.power_of_two(half) * b.power_of_two(n - half)
 
 
-def reduce_exp(b: Builder, x: Term) -> tuple[Term, Term]:
-    """(n, r) with x = n*ln2 + r, |r| <= ln2/2, n an integral float."""
-    high, low = LN2_PARTS[b.elem]
-    n = b.rint(x * LOG2E)
-    r = b.fma(n, -high, x)
-    return n, b.fma(n, -low, r)
+def reduce_exp(b: Builder, x: Term, highest: float | None = None) -> tuple[Term, Term]:
+    """(n, r) with x = n*ln2 + r; n is at most `highest`, r then more than ln2/2."""
+    high, low = LN2[b.elem]
+    n, floating = b.round(b.minimum(x * LOG2E, highest or HIGHEST[b.narrowest]))
+    return n, b.fma(floating, -low, b.fma(floating, -high, x))
 
 
-def exp_poly(b: Builder, r: Term) -> Term:
+def exp_less_one(b: Builder, r: Term) -> Term:
     """e**r - 1 on the reduced range."""
-    p = b.poly(r, C.EXP_F64 if b.wide else C.EXP_F32)
-    return b.fma(p * r, r, r)
+    return b.fma(b.poly(r, b.pick(C, "EXP")), b.square(r), r)
+
+
+def exp_reduced(b: Builder, r: Term) -> Term:
+    """e**r on the reduced range."""
+    one = b.const(1.0)
+    return b.fma(b.fma(b.poly(r, b.pick(C, "EXP")), r, one), r, one)
+
+
+def exp_of_reduced(b: Builder, n: Term, r: Term) -> Term:
+    """2**n * e**r."""
+    return scale(b, exp_reduced(b, r), n)
 
 
 def exp(b: Builder, x: Term) -> Term:
-    low, high = RANGE[b.elem]
-    clamped = b.minimum(b.maximum(x, low), high)
-    n, r = reduce_exp(b, clamped)
-    value = scale(b, exp_poly(b, r) + 1.0, b.to_int(n))
-    return b.select(x.is_nan(), x, value)
+    value = exp_of_reduced(b, *reduce_exp(b, x))
+    return b.select(x < LOWEST[b.narrowest], 0.0, value)
+
+
+def exp_between(b: Builder, x: Term) -> Term:
+    """e**x of an x for which the result is a normal number."""
+    high, low = LN2[b.elem]
+    n, floating = b.round(x * LOG2E)
+    r = b.fma(floating, -low, b.fma(floating, -high, x))
+    return b.float(b.bits(exp_reduced(b, r)) + (n << b.mantissa))
+
+
+def exp_pair(b: Builder, x: Term, correction: Term) -> Term:
+    """e**(x + correction), the correction small; what LOWEST says is the caller's."""
+    n, r = reduce_exp(b, x)
+    return exp_of_reduced(b, n, r + correction)
 
 
 def exp2(b: Builder, x: Term) -> Term:
-    low, high = (-1080.0, 1030.0) if b.wide else (-152.0, 130.0)
-    clamped = b.minimum(b.maximum(x, low), high)
-    n = b.rint(clamped)
-    f = clamped - n
-    high_part = f * LN2
-    correction = b.fma(f, LN2, -high_part) if b.wide else None
-    r = high_part + correction if correction is not None else high_part
-    value = scale(b, exp_poly(b, r) + 1.0, b.to_int(n))
-    return b.select(x.is_nan(), x, value)
+    n, floating = b.round(b.minimum(x, HIGHEST[b.narrowest]))
+    f = x - floating
+    value = scale(b, b.fma(f, b.poly(f, b.pick(C, "EXP2")), 1.0), n)
+    return b.select(x < LOWEST_2[b.narrowest], 0.0, value)
+
+
+def exp10(b: Builder, x: Term) -> Term:
+    """10**x: x*log2(10) reduced with log10(2) in two parts, the rest times ln 10."""
+    high, low = LOG10_2[b.elem]
+    n, floating = b.round(b.minimum(x * 3.321928094887362, HIGHEST[b.narrowest]))
+    r = b.fma(floating, -low, b.fma(floating, -high, x))
+    product, lost = b.two_product(r, LN10[b.elem][0])
+    value = scale(b, exp_less_one(b, product) + b.fma(r, LN10[b.elem][1], lost) + 1.0, n)
+    value = b.select(x < (-324.5 if b.narrowest == "f64" else -45.5), 0.0, value)
+    return b.select(x > (309.0 if b.narrowest == "f64" else 39.0), inf, value)
 
 
 def expm1(b: Builder, x: Term) -> Term:
-    low, high = (-40.0, 710.0) if b.wide else (-20.0, 89.0)
-    clamped = b.minimum(b.maximum(x, low), high)
-    n, r = reduce_exp(b, clamped)
-    half = b.power_of_two(b.to_int(n) - 1)
-    value = b.fma(half, exp_poly(b, r), half - 0.5) * 2.0
-    small = b.abs(x) < 1e-300 if b.wide else b.abs(x) < 1e-30
-    return b.select(b.any(x.is_nan(), small), x, value)
+    """2**n * (e**r - 1) + (2**n - 1); for the largest n at half the size, then doubled."""
+    most = b.bias
+    n, r = reduce_exp(b, x, min(most + 1.0, HIGHEST[b.narrowest]))
+    power = b.power_of_two(b.op("arith.minsi", n, most))
+    value = b.fma(power, exp_less_one(b, r), power - 1.0)
+    value = b.select(n > most, value + value, value)
+    value = b.select(x.equals(0.0), x, value)
+    return b.select(x < (-38.0 if b.wide else -18.0), -1.0, value)
 
 
-def frexp_log(b: Builder, x: Term) -> tuple[Term, Term]:
-    """(k, f) with x = 2**k * (1 + f), 1 + f in [sqrt(1/2), sqrt(2)); x positive and finite."""
-    tiny = x < (2.2250738585072014e-308 if b.wide else 1.1754943508222875e-38)
-    lift = 54 if b.wide else 25
-    scaled = b.select(tiny, x * float(2**lift), x)
-    root_half = 0x3FE6A09E667F3BCD if b.wide else 0x3F3504F3
-    offset = b.bits(scaled) - root_half
+def split_log(b: Builder, x: Term) -> tuple[Term, Term]:
+    """(k, f) with x = 2**k * (1 + f), k as a float; x positive and finite."""
+    start = 0x3FE5555555555555 if b.wide else 0x3F2AAAAB
+    if b.narrowest != b.elem:
+        offset = b.bits(x) - start
+    else:
+        lift = b.mantissa + 1
+        tiny = x < SMALLEST_NORMAL[b.elem]
+        offset = b.bits(b.select(tiny, x * float(2**lift), x)) - start
     k = offset >> b.mantissa
-    mask = (1 << b.mantissa) - 1
-    m = b.float((offset & mask) + root_half)
-    exponent = b.to_float(k) - b.select(tiny, float(lift), 0.0)
-    return exponent, m - 1.0
+    if b.narrowest == b.elem:
+        k = b.select(tiny, k - lift, k)
+    m = b.float((offset & ((1 << b.mantissa) - 1)) + start)
+    return b.to_float(k), m - 1.0
 
 
-def log_core(b: Builder, f: Term) -> tuple[Term, Term]:
-    """log(1+f) as f - rest: returns (rest, half of f squared)."""
+def log_rest(b: Builder, f: Term) -> Term:
+    """log(1+f) - f on the reduced range."""
+    if not b.wide:
+        return b.poly(f, C.LOG_F32) * b.square(f)
     s = f / (f + 2.0)
     z = s * s
-    r = z * b.poly(z, C.LOG_F64 if b.wide else C.LOG_F32)
     square = f * f * 0.5
-    return square - s * (square + r), square
+    return b.fma(s, b.fma(z, b.poly(z, b.pick(C, "LOG")), square), -square)
 
 
 def log_special(b: Builder, x: Term, value: Term) -> Term:
-    """log's value at 0, negative numbers, infinity and NaN."""
+    """log's value at 0, negative numbers, infinity and NaN put in."""
+    value = b.select(x < inf, value, x)
     value = b.select(x.equals(0.0), -inf, value)
-    value = b.select(b.any(x < 0.0, x.is_nan()), nan, value)
-    return b.select(x.equals(inf), inf, value)
+    return b.select(x < 0.0, nan, value)
 
 
 def log(b: Builder, x: Term) -> Term:
-    k, f = frexp_log(b, x)
-    rest, _ = log_core(b, f)
-    high, low = LN2_PARTS[b.elem]
-    value = b.fma(k, high, f - (rest - k * low))
-    return log_special(b, x, value)
-
-
-def _log_base(b: Builder, x: Term, parts: tuple[float, float], unit: tuple[float, float]) -> Term:
-    """log(x) * (parts) with k * unit added: unit is log_base(2) in two parts."""
-    k, f = frexp_log(b, x)
-    rest, _ = log_core(b, f)
-    y = f - rest
-    error = (f - y) - rest
-    high = y * parts[0]
-    low = b.fma(y, parts[0], -high) + b.fma(y, parts[1], error * parts[0])
-    value = b.fma(k, unit[0], high) + b.fma(k, unit[1], low) if unit[1] else b.fma(k, unit[0], high) + low
+    k, f = split_log(b, x)
+    high, low = LN2[b.elem]
+    total, rest = b.fast_two_sum(k * high, f)
+    value = total + (b.fma(k, low, log_rest(b, f)) + rest)
     return log_special(b, x, value)
 
 
 def log2(b: Builder, x: Term) -> Term:
-    return _log_base(b, x, LOG2E_PARTS[b.elem], (1.0, 0.0))
+    k, f = split_log(b, x)
+    y, rest = b.fast_two_sum(f, log_rest(b, f))
+    high, low = LOG2E_PARTS[b.elem]
+    value = b.fma(y, high, b.fma(rest, high, y * low) + k) if not b.wide else _wide_log2(b, k, y, rest)
+    return log_special(b, x, value)
+
+
+def _wide_log2(b: Builder, k: Term, y: Term, rest: Term) -> Term:
+    high, low = LOG2E_PARTS["f64"]
+    product, lost = b.two_product(y, high)
+    total, more = b.fast_two_sum(k, product)
+    return total + (b.fma(rest, high, b.fma(y, low, lost)) + more)
 
 
 def log10(b: Builder, x: Term) -> Term:
-    units = {"f32": (0.301025390625, 4.605038981e-6), "f64": (0.30102999566406, 1.1451100899212592e-10 - 9.7900e-11)}
-    high = units[b.elem][0]
-    low = 0.30102999566398119521373889472449302676 - high
-    return _log_base(b, x, LOG10E_PARTS[b.elem], (high, low))
+    k, f = split_log(b, x)
+    y, rest = b.fast_two_sum(f, log_rest(b, f))
+    high, low = LOG10E[b.elem]
+    product, lost = b.two_product(y, high)
+    total, more = b.fast_two_sum(k * LOG10_2[b.elem][0], product)
+    small = b.fma(k, LOG10_2[b.elem][1], b.fma(rest, high, b.fma(y, low, lost)) + more)
+    return log_special(b, x, total + small)
 
 
 def log1p(b: Builder, x: Term) -> Term:
+    """log of u = 1 + x, with f found from x itself so that nothing is lost in the sum."""
     u = x + 1.0
-    lost = b.select(x > 1.0, 1.0 - (u - x), x - (u - 1.0))
-    k, f = frexp_log(b, u)
-    rest, _ = log_core(b, f)
-    high, low = LN2_PARTS[b.elem]
-    value = b.fma(k, high, f - (rest - b.fma(k, low, lost / u)))
-    value = log_special(b, u, value)
-    tiny = b.abs(x) < (1e-18 if b.wide else 1e-9)
-    value = b.select(b.any(tiny, x.is_nan()), x, value)
-    return b.select(x.equals(inf), inf, value)
+    start = 0x3FE5555555555555 if b.wide else 0x3F2AAAAB
+    k = (b.bits(u) - start) >> b.mantissa
+    # 2**(2-k): 2**-k is not a normal number for the last k.
+    down = b.float((b.bias + 2 - k) << b.mantissa)
+    f = b.fma(down, x * 0.25, b.fma(down, 0.25, -1.0))
+    floating = b.to_float(k)
+    high, low = LN2[b.elem]
+    total, rest = b.fast_two_sum(floating * high, f)
+    value = total + (b.fma(floating, low, log_rest(b, f)) + rest)
+    value = b.select(x < inf, value, x)
+    value = b.select(u.equals(0.0), -inf, value)
+    value = b.select(b.abs(x) < 2.0**-64, x, value)
+    return b.select(u < 0.0, nan, value)
 
 
 def sigmoid(b: Builder, x: Term) -> Term:
-    return 1.0 / (exp(b, -x) + 1.0)
+    """1 / (1 + e**-x), without overflow where x is negative."""
+    e = exp(b, -b.abs(x))
+    top: Number = b.select(x < 0.0, e, 1.0)
+    return top / (e + 1.0)

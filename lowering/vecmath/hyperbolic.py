@@ -1,48 +1,77 @@
-"""Hyperbolic functions and their inverses, from expm1, exp and log1p."""
+"""Hyperbolic functions and their inverses."""
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
 
+from torch_rvv.lowering.vecmath import coefficients as C
 from torch_rvv.lowering.vecmath.builder import Builder, Term
-from torch_rvv.lowering.vecmath.exponential import LN2, exp, expm1, log, log1p
+from torch_rvv.lowering.vecmath.exponential import LN2, LOG2E, log, log1p, reduce_exp
 
 
 def tanh(b: Builder, x: Term) -> Term:
-    a = b.abs(x)
-    e = expm1(b, b.minimum(a, 20.0 if b.wide else 10.0) * 2.0)
-    value = b.copysign(e / (e + 2.0), x)
+    """m / (m + 2) with m = e**2|x| - 1; numerator and denominator carry what they round away."""
+    a = b.minimum(b.abs(x), 20.0 if b.wide else 10.0)
+    a = a + a
+    high, low = LN2[b.elem]
+    n, floating = b.round(a * LOG2E)
+    whole, part = b.fma(floating, -high, a), floating * low
+    r = whole - part
+    tail = b.poly(r, b.pick(C, "EXP")) * r
+    p = b.fma(tail, r, r)
+    lost = b.fma(tail, r, r - p) + ((whole - r) - part)
+    power = b.power_of_two(n)
+    start = power - 1.0
+    top = b.fma(power, p, start)
+    top_rest = b.fma(power, lost, b.fma(power, p, start - top))
+    bottom, bottom_rest = b.two_sum(top, 2.0)
+    bottom_rest = bottom_rest + top_rest
+    inverse = 1.0 / bottom
+    quotient = top * inverse
+    rest = b.fma(-quotient, bottom, top) + b.fma(-quotient, bottom_rest, top_rest)
+    value = b.copysign(b.fma(rest, inverse, quotient), x)
     return b.select(x.is_nan(), x, value)
+
+
+def _halves(b: Builder, a: Term) -> tuple[Term, Term, Term, Term]:
+    """(d, s, S, C) with 8 sinh a = d (1+C) + s S and 8 cosh a = s (1+C) + d S, for a >= 0.
+
+    a = n*ln2 + r; S = sinh r, 1 + C = cosh r; d and s are the difference and the sum of 2**(n-3) and 2**(-n-3),
+    small enough for the largest n.
+    """
+    n, r = reduce_exp(b, a, 1026.0 if b.narrowest == "f64" else None)
+    z = b.square(r)
+    odd = b.fma(b.poly(z, b.pick(C, "SINH")) * z, r, r)
+    even = b.poly(z, b.pick(C, "COSH")) * z
+    up, down = b.power_of_two(n - 3), b.power_of_two(-3 - b.op("arith.minsi", n, 900))
+    return up - down, up + down, odd, even
 
 
 def sinh(b: Builder, x: Term) -> Term:
     a = b.abs(x)
-    e = expm1(b, a)
-    small = (e + e / (e + 1.0)) * 0.5
-    half = exp(b, a * 0.5)
-    big = half * 0.5 * half
-    limit = 40.0 if b.wide else 20.0
-    return b.copysign(b.select(a < limit, small, big), x)
+    difference, total, odd, even = _halves(b, a)
+    value = (difference + b.fma(difference, even, total * odd)) * 4.0
+    return b.copysign(b.select(a < 2.0**-30, a, value), x)
 
 
 def cosh(b: Builder, x: Term) -> Term:
-    half = exp(b, b.abs(x) * 0.5)
-    rest = 0.5 / half
-    return b.fma(half * 0.5, half, rest / half)
+    difference, total, odd, even = _halves(b, b.abs(x))
+    return (total + b.fma(total, even, difference * odd)) * 4.0
 
 
 def asinh(b: Builder, x: Term) -> Term:
     a = b.abs(x)
     small = log1p(b, a + a * a / (b.sqrt(b.fma(a, a, 1.0)) + 1.0))
-    big = log(b, a) + LN2
+    big = log(b, a) + 0.6931471805599453
     return b.copysign(b.select(a < 1e8, small, big), x)
 
 
 def acosh(b: Builder, x: Term) -> Term:
     t = x - 1.0
     small = log1p(b, t + b.sqrt(b.fma(t, t, t * 2.0)))
-    big = log(b, x) + LN2
-    return b.select(x < 1e8, small, b.select(x >= 1e8, big, small))
+    big = log(b, x) + 0.6931471805599453
+    value = b.select(x < 1e8, small, big)
+    return b.select(x < 1.0, nan, value)
 
 
 def atanh(b: Builder, x: Term) -> Term:
