@@ -25,12 +25,36 @@ _NAME = re.compile(r"%[\w#]+")
 _VECTOR = re.compile(r"vector<\[(\d+)\]x([\w!.]+)>")
 
 
+def widest_element(lines: list[str]) -> int:
+    """Width in bits of the widest element of any vector."""
+    kinds = {e for line in lines for _, e in _VECTOR.findall(line)}
+    return max([8, *(64 if e.startswith(("!", "index")) else bits_of(e.rstrip(">")) for e in kinds)])
+
+
+def _usual(lines: list[str]) -> list[str]:
+    """The lines outside of branches: what a branch holds runs only if a lane needs it."""
+    open_blocks: list[bool] = []
+    usual = []
+    for line in "\n".join(lines).split("\n"):
+        text = line.strip()
+        if text.startswith("}") and open_blocks:
+            branch = open_blocks.pop()
+            if text.endswith("{"):
+                open_blocks.append(branch)
+        elif text.endswith("{"):
+            open_blocks.append("scf.if" in text)
+        if not any(open_blocks):
+            usual.append(line)
+    return usual
+
+
 def pressure(lines: list[str]) -> tuple[int, int]:
-    """(vectors alive at once, width of the widest element in bits) in straight-line vector code.
+    """(vectors alive at once, width of the widest element in bits) in the usual path of vector code.
 
     Counted in units of the widest element; splats and constants do not count, since RVV's vector-scalar
     forms take them from scalar registers.
     """
+    lines = _usual(lines)
     defined: dict[str, tuple[int, int]] = {}
     last: dict[str, int] = {}
     widest = 8

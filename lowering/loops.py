@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch_rvv.lowering.convert_reduce import KINDS
-from torch_rvv.lowering.lmul import choose, pressure
+from torch_rvv.lowering.lmul import choose, pressure, widest_element
 from torch_rvv.lowering.mlir import ir
 from torch_rvv.lowering.operations import Operations
 from torch_rvv.lowering.vector_body import SCALAR_ONLY, Strip, Value, View
@@ -143,7 +143,8 @@ class NestWriter:
         live, widest = pressure(trial.lines)
         chosen = lmul or choose(live)
         # Never one lane: MLIR takes a vector of one for a scalar even when it is scalable.
-        self.lanes = max(2, chosen * 64 // widest)
+        # What stands in a branch may be wider: it must still fit a group of eight registers.
+        self.lanes = max(2, min(chosen * 64 // widest, 8 * 64 // widest_element(trial.lines)))
         self._nest(self.writer)
         return {"lmul": chosen, "live": live, "gathers": gathers}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from subprocess import run
 
@@ -12,11 +13,15 @@ from torch_rvv.errors import InstallError
 from torch_rvv.knobs import knobs
 
 HERE = Path(__file__).resolve().parent
-GLIBC = "2.34"
+RISCV = "riscv64-linux-gnu.2.34"
+FLAGS = ("-O2", "-Wall", "-pthread", "-ldl")
 
 
-def compile_c(sources: list[Path], output: Path, flags: tuple[str, ...] = ()) -> None:
-    """Compile C for riscv64 Linux. Raises InstallError without the compiler, or with its messages."""
+def compile_c(sources: list[Path], output: Path, flags: tuple[str, ...] = (), target: str | None = RISCV) -> None:
+    """Compile C for riscv64 Linux (target None: for this machine).
+
+    Raises InstallError without the compiler, or with its messages.
+    """
     try:
         import ziglang
     except ImportError:
@@ -25,7 +30,7 @@ def compile_c(sources: list[Path], output: Path, flags: tuple[str, ...] = ()) ->
     cache = knobs.cache_dir / "zig"
     environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)}
     command = [
-        str(zig), "cc", "-target", f"riscv64-linux-gnu.{GLIBC}", "-O2", "-Wall", f"-I{HERE / 'include'}",
+        str(zig), "cc", *(("-target", target) if target else ()), "-O2", "-Wall", f"-I{HERE / 'include'}",
         *flags, "-o", str(output), *map(str, sources),
     ]  # fmt: skip
     done = run(command, capture_output=True, text=True, env=environment)
@@ -34,16 +39,24 @@ def compile_c(sources: list[Path], output: Path, flags: tuple[str, ...] = ()) ->
 
 
 def worker() -> Path:
-    """The worker's executable, built if this version of its source never was."""
-    sources = [HERE / "worker" / "worker.c"]
-    digest = hashlib.sha256(GLIBC.encode())
-    for path in [*sources, HERE / "include" / "torch_rvv.h"]:
+    """The worker's executable, built if this version of its source never was.
+
+    Processes may build it at once: each renames a file of its own to the same place. Raises InstallError.
+    """
+    sources = sorted((HERE / "worker").glob("*.c"))
+    digest = hashlib.sha256(repr((RISCV, FLAGS, version("ziglang"))).encode())
+    for path in [*sources, *sorted((HERE / "include").glob("*.h"))]:
         digest.update(path.read_bytes())
     target = knobs.cache_dir / f"worker-{digest.hexdigest()[:16]}"
     if not target.exists():
-        knobs.cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=knobs.cache_dir) as folder:
-            built = Path(folder, "worker")
-            compile_c(sources, built, ("-pthread", "-ldl"))
-            built.rename(target)
+        try:
+            knobs.cache_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=knobs.cache_dir) as folder:
+                built = Path(folder, "worker")
+                compile_c(sources, built, FLAGS)
+                built.rename(target)
+        except OSError as error:
+            raise InstallError(
+                f"cannot write the board's worker: {error}", hint="TORCH_RVV_CACHE_DIR names another folder."
+            ) from None
     return target

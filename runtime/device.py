@@ -1,7 +1,8 @@
 """Devices: where compiled kernels run. `get_device` gives the one of this process.
 
-LocalBoard runs a .so in this process (on riscv64), VirtualBoard in an emulated one on this machine.
-Both take tensors of any origin; those made by `empty_strided` are reached without a copy.
+LocalBoard runs a .so in this process (on riscv64), VirtualBoard in an emulated one on this machine, RemoteBoard
+on another machine. All take tensors of any origin; those made by `empty_strided` are reached without a copy
+where that is possible.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 import os
 import platform
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch_rvv.runtime.arguments import Argument
 
 from torch_rvv.errors import DeviceError, OptionError
 from torch_rvv.knobs import knobs
-
-Argument = torch.Tensor | int
 
 
 @dataclass(eq=False)
@@ -33,12 +34,18 @@ class LoadedKernel:
 
 
 class Device(ABC):
-    """A machine that runs kernels of the C ABI (runtime/include/torch_rvv.h)."""
+    """A machine that runs kernels of the C ABI (runtime/include/torch_rvv.h). May be used by several threads.
+
+    vlen in bits. isa: the extensions it has ("m", "zvfh", ...). After a fork, the child's device is one of its own.
+    """
 
     name: str
     vlen: int
     num_threads: int
     isa: frozenset[str]
+
+    def __init__(self) -> None:
+        _living.add(self)
 
     @abstractmethod
     def load(self, binary: bytes, name: str) -> LoadedKernel:
@@ -68,9 +75,23 @@ class Device(ABC):
         """An uninitialised CPU tensor that kernels reach without a copy."""
         return torch.empty_strided(size, stride, dtype=dtype)
 
+    def pin(self, tensor: torch.Tensor) -> None:  # noqa: B027 - nothing to do where memory is shared
+        """Keep the device's copy of a tensor's storage between launches, for as long as the storage lives.
+
+        The copy is renewed when the tensor's version has changed. The caller promises that it does not change in
+        ways that do not count as a new version: through numpy, `.data`, or another process. Raises DeviceError
+        for an inference tensor, or when the device's memory is full.
+        """
+
+    def synchronize(self) -> None:  # noqa: B027 - launches return when they are done
+        """Wait until every launch has ended."""
+
     @abstractmethod
     def close(self) -> None:
         """Stop what was started for this device."""
+
+    def _after_fork(self) -> None:  # noqa: B027 - for devices with threads, processes or locks
+        """Called in a forked child."""
 
     def check(self, name: str, isa: str, min_vlen: int) -> None:
         """Raise DeviceError unless code for an ISA string and a minimum VLEN runs here."""
@@ -90,43 +111,65 @@ def extensions(isa: str) -> set[str]:
     return {c for c in single if c != "i"} | {m for m in multi if m}
 
 
-_devices: dict[tuple[str, int, int], Device] = {}
+def checked_grid(kernel: LoadedKernel, grid: Sequence[int], args: Sequence[Argument]) -> tuple[int, int, int]:
+    """A grid of one to three sizes as three. Raises DeviceError for sizes or a number of arguments that are wrong."""
+    if len(args) != kernel.num_args:
+        raise DeviceError(f"kernel {kernel.name} takes {kernel.num_args} arguments, got {len(args)}")
+    if not 1 <= len(grid) <= 3 or any(not 0 <= n < 1 << 32 for n in grid):
+        raise DeviceError(
+            f"kernel {kernel.name} cannot run on the grid {tuple(grid)}", hint="One to three sizes from 0 to 2**32 - 1."
+        )
+    x, y, z = [*grid, 1, 1][:3]
+    return x, y, z
+
+
+_living: weakref.WeakSet[Device] = weakref.WeakSet()
+_devices: dict[tuple[str, int], Device] = {}
 _lock = threading.Lock()
 
 
 def get_device(spec: str | Device | None = None) -> Device:
-    """The process's device for a specification: "auto", "local", "virtual", or a Device itself.
+    """The process's device for a specification: "auto", "local", "virtual", "HOST:PORT", or a Device itself.
 
-    Made on first use and shared; a process that was forked off gets devices of its own. Raises OptionError
-    for an unknown specification, InstallError when something the device needs is not installed.
+    Made on first use and shared. Raises OptionError for an unknown specification, InstallError when something
+    the device needs is not installed, DeviceError when a board does not answer.
     """
     if isinstance(spec, Device):
         return spec
     wanted = spec or knobs.device
     if wanted == "auto":
         wanted = "local" if platform.machine() == "riscv64" else "virtual"
-    if wanted not in ("local", "virtual"):
-        raise OptionError(f"Unknown device {wanted!r}", hint="Known devices: auto, local, virtual.")
-    key = (wanted, knobs.vlen, os.getpid())
+    host, _, port = wanted.rpartition(":")
+    if wanted not in ("local", "virtual") and not (host and port.isdecimal() and int(port) < 1 << 16):
+        raise OptionError(
+            f"Unknown device {wanted!r}", hint="Known devices: auto, local, virtual, or HOST:PORT of a worker."
+        )
+    key = (wanted, knobs.vlen)
     with _lock:
         if key not in _devices:
             _devices[key] = _make(wanted)
         return _devices[key]
 
 
-def _make(kind: str) -> Device:
-    if kind == "local":
+def _make(wanted: str) -> Device:
+    if wanted == "local":
         from torch_rvv.runtime.local import LocalBoard
 
         return LocalBoard()
-    from torch_rvv.runtime.virtual import VirtualBoard
+    if wanted == "virtual":
+        from torch_rvv.runtime.virtual import VirtualBoard
 
-    return VirtualBoard(knobs.vlen)
+        return VirtualBoard(knobs.vlen)
+    from torch_rvv.runtime.remote import RemoteBoard
+
+    return RemoteBoard(wanted)
 
 
 def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
+    for device in list(_living):
+        device._after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

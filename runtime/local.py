@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
+import mmap
 import os
 import platform
 import re
 import tempfile
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from torch_rvv.runtime.device import Argument, Device, LoadedKernel
+from torch_rvv.runtime.device import Argument, Device, LoadedKernel, checked_grid, extensions
+from torch_rvv.runtime.wire import ABI_VERSION
 
 from torch_rvv.errors import DeviceError
 from torch_rvv.knobs import knobs
 
-ABI_VERSION = 1
 CHUNKS_PER_THREAD = 8
 
 
@@ -45,34 +47,51 @@ class _Context(ctypes.Structure):
 
 
 def host_isa() -> frozenset[str]:
-    """The extensions that /proc/cpuinfo names."""
-    text = Path("/proc/cpuinfo").read_text()
-    match = re.search(r"^isa\s*:\s*(rv64\w+)", text, re.M)
+    """The extensions that /proc/cpuinfo names. Raises DeviceError on a machine without RVV."""
+    match = re.search(r"^isa\s*:\s*(rv64\w+)", Path("/proc/cpuinfo").read_text(), re.M)
     if match is None:
         raise DeviceError("/proc/cpuinfo names no riscv64 ISA")
-    from torch_rvv.runtime.device import extensions
+    isa = frozenset(extensions(match.group(1)))
+    if "v" not in isa:
+        raise DeviceError("this machine has no vector extension", hint="Use device='virtual' to emulate one.")
+    return isa
 
-    return frozenset(extensions(match.group(1)))
+
+# csrr a0, vlenb; ret
+_READ_VLENB = bytes.fromhex("7325 20c2 6780 0000".replace(" ", ""))
+
+
+def host_vlen() -> int:
+    """VLEN in bits of this riscv64 machine, which has the vector extension."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    page.write(_READ_VLENB)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    flush = ctypes.CDLL(None)["__riscv_flush_icache"]
+    flush(ctypes.c_void_p(start), ctypes.c_void_p(start + len(_READ_VLENB)), ctypes.c_ulong(0))
+    return ctypes.CFUNCTYPE(ctypes.c_uint64)(start)() * 8
 
 
 class LocalBoard(Device):
-    """This machine. A fault in a kernel is a fault of this process: nothing stands between them."""
+    """This machine. A fault in a kernel is a fault of this process: nothing stands between them, or stops it.
+
+    isa, vlen: instead of the machine's own, for tests.
+    """
 
     def __init__(self, isa: frozenset[str] | None = None, vlen: int | None = None) -> None:
+        super().__init__()
         if isa is None and platform.machine() != "riscv64":
             raise DeviceError(
                 f"this machine is {platform.machine()}, not riscv64", hint="Use device='virtual' to emulate a board."
             )
         self.name = "this machine"
         self.isa = host_isa() if isa is None else isa
-        self.vlen = vlen or knobs.vlen
+        self.vlen = vlen or host_vlen()
         self.num_threads = knobs.threads or os.cpu_count() or 1
-        self._threads = ThreadPoolExecutor(self.num_threads, thread_name_prefix="torch_rvv")
         self._kernels: dict[bytes, LoadedKernel] = {}
-        self._loaded: list[tuple[ctypes.CDLL, ctypes._CFuncPtr, int]] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="torch_rvv_local_")
+        self._loaded: list[tuple[ctypes.CDLL, Callable[..., int], int]] = []
+        self._scratch: list[torch.Tensor | None] = [None] * self.num_threads
+        self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._scratch = threading.local()
 
     def load(self, binary: bytes, name: str) -> LoadedKernel:
         with self._lock:
@@ -81,12 +100,16 @@ class LocalBoard(Device):
             return self._kernels[binary]
 
     def _load(self, binary: bytes, name: str) -> LoadedKernel:
-        path = Path(self._folder.name, f"{len(self._loaded)}.so")
-        path.write_bytes(binary)
-        library = ctypes.CDLL(str(path))
-        descriptor = _Descriptor.in_dll(library, "torch_rvv_descriptor")
+        with tempfile.NamedTemporaryFile(prefix="torch_rvv_", suffix=".so") as file:
+            file.write(binary)
+            file.flush()
+            try:
+                library = ctypes.CDLL(file.name)
+                descriptor = _Descriptor.in_dll(library, "torch_rvv_descriptor")
+            except (OSError, ValueError) as error:
+                raise DeviceError(f"kernel {name}: {error}") from None
         if descriptor.abi_version != ABI_VERSION:
-            raise DeviceError(f"kernel {name} has ABI version {descriptor.abi_version}, not {ABI_VERSION}")
+            raise DeviceError(f"kernel {name}: ABI version {descriptor.abi_version}, this host speaks {ABI_VERSION}")
         self.check(name, descriptor.isa.decode(), descriptor.min_vlen)
         function = getattr(library, descriptor.name.decode())
         function.restype = ctypes.c_int32
@@ -103,32 +126,66 @@ class LocalBoard(Device):
         written: Collection[int] | None = None,
         timeout: float | None = None,
     ) -> int:
-        if len(args) != kernel.num_args:
-            raise DeviceError(f"kernel {kernel.name} takes {kernel.num_args} arguments, got {len(args)}")
-        grid = [*grid, 1, 1][:3]
-        total = grid[0] * grid[1] * grid[2]
-        slots = (ctypes.c_uint64 * max(len(args), 1))(
-            *(a.data_ptr() if isinstance(a, torch.Tensor) else a & (1 << 64) - 1 for a in args)
+        sizes = checked_grid(kernel, grid, args)
+        total = sizes[0] * sizes[1] * sizes[2]
+        if not total:
+            return 0
+        job = _Job(
+            self._loaded[kernel.handle][1],
+            (ctypes.c_uint64 * max(len(args), 1))(
+                *(a.data_ptr() if isinstance(a, torch.Tensor) else a & (1 << 64) - 1 for a in args)
+            ),
+            (ctypes.c_uint32 * 3)(*sizes),
+            total,
+            min(self.num_threads, total),
         )
-        sizes = (ctypes.c_uint32 * 3)(*grid)
-        chunk = max(1, total // (self.num_threads * CHUNKS_PER_THREAD))
-        ranges = [(b, min(b + chunk, total)) for b in range(0, total, chunk)]
-        if len(ranges) <= 1:
-            return next((s for s in (self._run(kernel, slots, sizes, *r) for r in ranges)), 0)
-        return next((s for s in self._threads.map(lambda r: self._run(kernel, slots, sizes, *r), ranges) if s), 0)
+        with self._lock:  # One launch at a time: contexts belong to threads by number.
+            nbytes = self._loaded[kernel.handle][2]
+            scratch = [self._own_scratch(t, nbytes) for t in range(job.threads)]
+            if job.threads == 1:
+                job.work(0, scratch[0], nbytes)
+            else:
+                self._threads = self._threads or ThreadPoolExecutor(self.num_threads, thread_name_prefix="torch_rvv")
+                running = [self._threads.submit(job.work, t, scratch[t], nbytes) for t in range(job.threads)]
+                for future in running:
+                    future.result()
+        return job.status
 
-    def _run(self, kernel: LoadedKernel, slots: ctypes.Array, sizes: ctypes.Array, begin: int, end: int) -> int:
-        _, function, scratch_bytes = self._loaded[kernel.handle]
-        context = _Context(self._own_scratch(scratch_bytes), scratch_bytes, 0, self.num_threads)
-        return function(slots, sizes, begin, end, ctypes.byref(context))
-
-    def _own_scratch(self, nbytes: int) -> int:
-        """64-byte aligned memory of this thread."""
-        held: torch.Tensor | None = getattr(self._scratch, "memory", None)
+    def _own_scratch(self, thread: int, nbytes: int) -> int:
+        """64-byte aligned memory of a thread."""
+        held = self._scratch[thread]
         if held is None or held.numel() < nbytes + 64:
-            held = self._scratch.memory = torch.empty(nbytes + 64, dtype=torch.uint8)
+            held = self._scratch[thread] = torch.empty(nbytes + 64, dtype=torch.uint8)
         return -(-held.data_ptr() // 64) * 64
 
     def close(self) -> None:
-        self._threads.shutdown()
-        self._folder.cleanup()
+        with self._lock:
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown()
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._threads = None  # They stayed with the parent.
+
+
+class _Job:
+    """A grid, handed out in chunks from one counter; the first status that is not 0 stops it."""
+
+    def __init__(
+        self, function: Callable[..., int], slots: ctypes.Array, sizes: ctypes.Array, total: int, threads: int
+    ):
+        self.function, self.slots, self.sizes, self.total, self.threads = function, slots, sizes, total, threads
+        self.chunk = max(1, total // (threads * CHUNKS_PER_THREAD))
+        self.begins = itertools.count(0, self.chunk)
+        self.status = 0
+
+    def work(self, thread: int, scratch: int, nbytes: int) -> None:
+        context = _Context(scratch, nbytes, thread, self.threads)
+        while not self.status:
+            begin = next(self.begins)
+            if begin >= self.total:
+                return
+            end = min(begin + self.chunk, self.total)
+            status = self.function(self.slots, self.sizes, begin, end, ctypes.byref(context))
+            self.status = self.status or status

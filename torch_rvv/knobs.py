@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from torch_rvv.errors import OptionError
 from torch_rvv.target import Target, resolve_target
@@ -64,11 +64,13 @@ def _bool(text: str) -> bool:
     return table[text.lower()]
 
 
-def _choice(*known: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in known:
-            raise ValueError(f"expected one of {', '.join(known)}")
-        return text
+def _choice(*known: T) -> Callable[[str], T]:
+    table = {str(k): k for k in known}
+
+    def read(text: str) -> T:
+        if text not in table:
+            raise ValueError(f"expected one of {', '.join(table)}")
+        return table[text]
 
     return read
 
@@ -80,11 +82,14 @@ class Knobs:
     dump: Knob[Path | None] = Knob("TORCH_RVV_DUMP", Path, None, "folder for every stage's text, one folder a kernel")
     verify = Knob("TORCH_RVV_VERIFY", _bool, False, "check each stage's contract, and each kernel against aten")
     target = Knob("TORCH_RVV_TARGET", str, "k1", "the board to compile for when none is given")
-    device = Knob("TORCH_RVV_DEVICE", str, "auto", "where kernels run: auto, local or virtual")
+    device = Knob("TORCH_RVV_DEVICE", str, "auto", "where kernels run: auto, local, virtual or HOST:PORT")
     vlen = Knob("TORCH_RVV_VLEN", int, 256, "VLEN in bits of the virtual board")
     threads = Knob("TORCH_RVV_THREADS", int, 0, "threads a launch may use; 0: the cores of the device")
     pool_bytes = Knob("TORCH_RVV_POOL_BYTES", int, 4 << 30, "size of the virtual board's memory")
     timeout = Knob("TORCH_RVV_TIMEOUT", float, 120.0, "seconds after which a launch is stopped")
+    guard: Knob[Literal["end", "start"] | None] = Knob(
+        "TORCH_RVV_GUARD", _choice("end", "start"), None, "fault on accesses past (end) or before (start) an argument"
+    )
     qemu = Knob("TORCH_RVV_QEMU", str, "qemu-riscv64", "the emulator of the virtual board")
     sysroot = Knob("TORCH_RVV_SYSROOT", str, "/usr/riscv64-linux-gnu", "riscv64 C library for the virtual board")
     fallback = Knob(

@@ -1,0 +1,36 @@
+"""The C kernels of tests/native, compiled when a device test first asks for them."""
+
+from __future__ import annotations
+
+import atexit
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch_rvv.runtime.build import RISCV, compile_c
+from torch_rvv.runtime.device import Device
+
+SOURCE = Path(__file__).parent / "native" / "kernels.c"
+_folder = tempfile.TemporaryDirectory(prefix="torch_rvv_tests_")
+atexit.register(_folder.cleanup)
+
+
+@cache
+def native(name: str, *flags: str, target: str | None = RISCV) -> bytes:
+    """The .so of a kernel of kernels.c. flags: to change its descriptor. target None: for this machine."""
+    out = Path(_folder.name, f"{name}_{abs(hash((flags, target)))}.so")
+    compile_c([SOURCE], out, (f"-D{name}", "-shared", "-fPIC", "-nostdlib", *flags), target)
+    return out.read_bytes()
+
+
+def add(board: Device, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, **keywords: object) -> int:
+    """out = a + b on a board."""
+    kernel = board.load(native("ADD"), "add")
+    return board.launch(kernel, (max(1, -(-a.numel() // 64)), 1, 1), [a, b, out, a.numel()], **keywords)
+
+
+def works(board: Device) -> bool:
+    """Whether a board computes."""
+    out = torch.empty(100)
+    return add(board, torch.ones(100), torch.full((100,), 2.0), out) == 0 and bool((out == 3).all())
