@@ -239,7 +239,7 @@ class Analysis:
         if form is None:
             return False
         bounds = self.space.range(form)
-        if bounds is not None and bounds[0] > 0:
+        if (bounds is not None and bounds[0] > 0) or (form - Linear(ONE)).nonnegative:
             return True
         limit = _upper_bound(form)
         return limit is not None and limit[1] in self.space.high.get(limit[0], ())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch_rvv.lowering.access import VIEWS, Analysis, Element, Index, Quotient, step
 from torch_rvv.lowering.linear import Atom, Dim, Linear, Poly
-from torch_rvv.lowering.nodes import Node, pointee
+from torch_rvv.lowering.nodes import Node, absolute, pointee
 from torch_rvv.lowering.writer import Writer, mlir_type
 
 from torch_rvv.errors import Declined
@@ -241,7 +241,8 @@ def memory_type(base: Node, elem: str) -> str:
         for n in base.shape or ():
             count *= n
         return f"memref<{count}x{base.elem}>"
-    return f"memref<?x{elem}>"
+    # Memory space 1: indices are addresses in bytes.
+    return f"memref<?x{elem}, 1>" if absolute(base) else f"memref<?x{elem}>"
 
 
 def memory(writer: Writer, base: Node, elem: str) -> str:
@@ -251,7 +252,8 @@ def memory(writer: Writer, base: Node, elem: str) -> str:
     key = ("memory", base, elem)
     found = writer._memo(key)
     if found is None:
-        found = writer.op(f"builtin.unrealized_conversion_cast {base.name} : !llvm.ptr to memref<?x{elem}>", "m")
+        kind = memory_type(base, elem)
+        found = writer.op(f"builtin.unrealized_conversion_cast {base.name} : !llvm.ptr to {kind}", "m")
         writer.remember(key, found)
     return found
 

@@ -4,8 +4,7 @@
     %4 = tt.extern_elementwise %3 {symbol = "rvv.erf"}   Node(map, "func.call", callee @rvv.erf.f32)
 
 `SAME` operations keep their name: what MLIR means by them on scalars is what Triton means on each
-element. Declines: dense constants whose elements differ, pointer selects between two bases, inline
-assembly.
+element. Declines: dense constants whose elements differ.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch_rvv.lowering import convert_pointer
 from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule, type_of
 from torch_rvv.lowering.mlir import ir
-from torch_rvv.lowering.nodes import Node, is_pointer, pointee
+from torch_rvv.lowering.nodes import Node, is_pointer
 from torch_rvv.lowering.ttir import source_line
 from torch_rvv.lowering.vecmath import FUNCTIONS
 
@@ -57,28 +57,9 @@ def select(graph: Graph, op: Any) -> Sequence[Node] | None:
     condition, yes, no = graph.operands(op)
     if yes.shape is not None and condition.shape is None:
         condition = graph.splat(condition, yes.shape)
-    if yes.kind == "pointer":
-        if yes.args[0] is not no.args[0]:
-            return None
-        offsets = _common_width(graph, yes.args[1], no.args[1])
-        chosen = graph.map("arith.select", [condition, *offsets], offsets[0].elem)
-        return [Node("pointer", yes.shape, yes.elem, (yes.args[0], chosen))]
+    if is_pointer(yes.elem):
+        return [convert_pointer.select(graph, condition, yes, no)]
     return [graph.map("arith.select", [condition, yes, no], yes.elem)]
-
-
-def _common_width(graph: Graph, a: Node, b: Node) -> tuple[Node, Node]:
-    """Two integer values, the narrower sign-extended."""
-    if a.elem == b.elem:
-        return a, b
-    width_a, width_b = int(a.elem[1:]), int(b.elem[1:])
-    if width_a < width_b:
-        return graph.map("arith.extsi", [a], b.elem), b
-    return a, graph.map("arith.extsi", [b], a.elem)
-
-
-def add_offsets(graph: Graph, a: Node, b: Node) -> Node:
-    """The sum of two offsets of a pointer, in the wider type."""
-    return graph.map("arith.addi", _common_width(graph, a, b), max((a.elem, b.elem), key=lambda e: int(e[1:])))
 
 
 @rule("tt.precise_sqrt")
@@ -129,20 +110,8 @@ def fp_to_fp(graph: Graph, op: Any) -> Sequence[Node] | None:
 @rule("tt.bitcast")
 def bitcast(graph: Graph, op: Any) -> Sequence[Node] | None:
     (x,) = graph.operands(op)
-    shape, elem = type_of(op.results[0])
-    if not is_pointer(elem):
-        return [graph.map("arith.bitcast", [x], elem)]
-    if shape is None:
-        cast = graph.scalar_op("torch_rvv.same", [x], elem)
-        cast.attr = x.attr
-        return [cast]
-    if x.kind != "pointer" or _size(pointee(x.elem)) != _size(pointee(elem)):
-        return None
-    return [Node("pointer", shape, elem, x.args)]
-
-
-def _size(elem: str) -> int:
-    return {"i1": 8, "i8": 8, "i16": 16, "f16": 16, "bf16": 16, "i32": 32, "f32": 32, "i64": 64, "f64": 64}.get(elem, 0)
+    _, elem = type_of(op.results[0])
+    return [convert_pointer.cast(graph, x, elem) if is_pointer(elem) else graph.map("arith.bitcast", [x], elem)]
 
 
 # Names of libdevice that one operation of MLIR computes; the others are vecmath's.

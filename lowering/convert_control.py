@@ -3,21 +3,22 @@
     %r = scf.for %i = ... iter_args(%acc = %init) { ... scf.yield %new }
     →  Fill(b, %init); For { ...; Fill(b, %new) };  %r reads b
 
-A scalar that a loop carries stays a scalar. A tensor that a loop carries lives in a buffer, updated
-in place. A tensor of offsets or pointers that only grows by a fixed amount needs no buffer: it is its
-start plus the number of rounds times that amount. Declines: unstructured control flow (cf), branches
-that yield tensors of pointers.
+A scalar that a loop carries stays a scalar; a tensor lives in a buffer, updated in place (carried.py has all
+kinds). A number, a pointer, a tensor of them or a block pointer that moves by a fixed amount each round
+is not carried at all: it is its start plus the number of rounds times that amount.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from torch_rvv.lowering.convert_arith import add_offsets
-from torch_rvv.lowering.convert_memory import truth
-from torch_rvv.lowering.graph import Graph, rule, type_of
-from torch_rvv.lowering.nodes import Fill, For, If, Node, Region, While, is_pointer, walk
+from torch_rvv.lowering import carried, convert_block
+from torch_rvv.lowering.carried import Form, form_of
+from torch_rvv.lowering.convert_pointer import moved
+from torch_rvv.lowering.graph import Graph, rule
+from torch_rvv.lowering.nodes import Fill, For, If, Node, Region, While, atom_of, is_pointer, walk
 from torch_rvv.lowering.ttir import source_line
 
 _AXES = {"x": 0, "y": 1, "z": 2}
@@ -30,9 +31,7 @@ def program_id(graph: Graph, op: Any) -> Sequence[Node] | None:
     return [graph.arguments[first + axis]]
 
 
-@rule("func.return")
-def function_return(graph: Graph, op: Any) -> Sequence[Node] | None:
-    return [] if len(op.operands) == 0 else None
+# -- values that grow
 
 
 def _outside(value: Any, loop: Any) -> bool:
@@ -48,94 +47,41 @@ def _outside(value: Any, loop: Any) -> bool:
         block = parent.block
 
 
-def _step(argument: Any, yielded: Any, loop: Any) -> Any | None:
-    """The MLIR value by which a carried tensor grows each round, if it grows by an unchanging one."""
-    op = getattr(yielded.owner, "operation", None)
-    if op is None or op.name not in ("arith.addi", "tt.addptr") or yielded == argument:
-        return None
-    left, right = op.operands
-    if left == argument and _outside(right, loop):
-        return right
-    if op.name == "arith.addi" and right == argument and _outside(left, loop):
-        return left
-    return None
-
-
-def _grown(graph: Graph, start: Node, step: Node, rounds: Node) -> Node:
-    """start + rounds * step."""
-    assert step.shape is not None and start.shape is not None
-    count = rounds if rounds.elem == step.elem else _as_width(graph, rounds, step.elem)
-    delta = graph.map("arith.muli", [step, graph.splat(count, step.shape)], step.elem)
-    if start.kind == "pointer":
-        base, offset = start.args
-        return Node("pointer", start.shape, start.elem, (base, add_offsets(graph, offset, delta)))
-    return graph.map("arith.addi", [start, delta], start.elem)
-
-
-def _as_width(graph: Graph, scalar: Node, elem: str) -> Node:
-    op = "arith.extsi" if int(elem[1:]) > int(scalar.elem[1:]) else "arith.trunci"
-    return graph.scalar_op(op, [scalar], elem, poly=scalar.poly, nonnegative=scalar.nonnegative)
-
-
-@rule("scf.for")
-def scf_for(graph: Graph, op: Any) -> Sequence[Node] | None:
-    lower, upper, step, *initial = graph.operands(op)
-    block = op.regions[0].blocks[0]
-    yields = list(list(block.operations)[-1].operation.operands)
-    loop = For(source_line(op), lower=lower, upper=upper, step=step)
-    carried: list[tuple[str, Any]] = []
-    for argument, value, yielded in zip(list(block.arguments)[1:], initial, yields, strict=True):
-        grows = _step(argument, yielded, op) if value.shape is not None else None
-        if value.shape is None:
-            carried.append(("scalar", None))
-        elif grows is not None:
-            carried.append(("grows", graph[grows]))
-        elif value.kind == "pointer":
+def _steps(argument: Any, yielded: Any) -> list[list[Any]] | None:
+    """What is added to a carried value each round, if additions are all that happens to it: operands by addition."""
+    steps = []
+    while yielded != argument:
+        op = getattr(yielded.owner, "operation", None)
+        if op is None or op.name not in ("arith.addi", "tt.addptr", "tt.advance"):
             return None
-        else:
-            carried.append(("buffer", _start(graph, value)))
-    iv = graph.scalar(lower.elem, nonnegative=_nonnegative_loop(lower, step))
-    loop.body.arguments.append(iv)
-    graph.values[block.arguments[0]] = iv
-    graph.append(loop)
-    with graph.inside(loop.body):
-        rounds = _rounds(graph, iv, lower, step) if any(kind == "grows" for kind, _ in carried) else iv
-        for argument, value, (kind, extra) in zip(list(block.arguments)[1:], initial, carried, strict=True):
-            if kind == "scalar":
-                node = graph.scalar(value.elem)
-                loop.body.arguments.append(node)
-                loop.initial.append(value)
-                loop.results.append(graph.scalar(value.elem))
-            elif kind == "grows":
-                node = _grown(graph, value, extra, rounds)
-            else:
-                node = _reading(graph, extra, value.elem)
-            graph.values[argument] = node
-        for inner in list(block.operations)[:-1]:
-            graph.apply(inner.operation)
-        updates = []
-        for yielded, (kind, extra) in zip(yields, carried, strict=True):
-            if kind == "scalar":
-                loop.body.yields.append(graph[yielded])
-            elif kind == "buffer":
-                updates.append((extra, graph[yielded]))
-        _update(graph, updates)
-    loop.last = graph.position
-    results: list[Node] = []
-    scalars = iter(loop.results)
-    for value, (kind, extra) in zip(initial, carried, strict=True):
-        if kind == "scalar":
-            results.append(next(scalars))
-        elif kind == "grows":
-            results.append(_grown(graph, value, extra, _trips(graph, lower, upper, step)))
-        else:
-            results.append(_reading(graph, extra, value.elem))
-    return results
+        first, *rest = op.operands
+        if op.name == "arith.addi" and rest[0] == argument:
+            first, rest = rest[0], [first]
+        steps.append(rest)
+        yielded = first
+    return steps or None
 
 
-def _nonnegative_loop(lower: Node, step: Node) -> bool:
-    known = all(n.poly is not None and n.poly.nonnegative for n in (lower, step))
-    return known
+def _times(graph: Graph, step: Node, rounds: Node) -> Node:
+    """step * rounds, in the step's width."""
+    count = graph.as_width(rounds, step.elem)
+    if step.shape is not None:
+        count = graph.splat(count, step.shape)
+    return graph.map("arith.muli", [step, count], step.elem)
+
+
+def _grown(graph: Graph, start: Node, steps: list[list[Node]], rounds: Node) -> Node:
+    """start + rounds * (sum of steps)."""
+    value = start
+    for step in steps:
+        deltas = [_times(graph, graph.as_width(s, "i64") if start.kind == "block" else s, rounds) for s in step]
+        if start.kind == "block":
+            value = convert_block.advanced(graph, value.attr, deltas).node()
+        elif is_pointer(start.elem):
+            value = moved(graph, value, deltas[0])
+        else:
+            value = graph.map("arith.addi", [value, deltas[0]], value.elem)
+    return value
 
 
 def _rounds(graph: Graph, iv: Node, lower: Node, step: Node) -> Node:
@@ -144,7 +90,10 @@ def _rounds(graph: Graph, iv: Node, lower: Node, step: Node) -> Node:
     if step.poly is not None and step.poly.constant == 1:
         done.nonnegative = True
         return done
-    return graph.scalar_op("arith.divui", [done, step], iv.elem, nonnegative=True)
+    # A number of its own, that nothing is known of but its sign: iv is known by name already.
+    rounds = graph.scalar_op("arith.divui", [done, step], iv.elem, nonnegative=True)
+    rounds.poly = atom_of(rounds)
+    return rounds
 
 
 def _trips(graph: Graph, lower: Node, upper: Node, step: Node) -> Node:
@@ -154,24 +103,93 @@ def _trips(graph: Graph, lower: Node, upper: Node, step: Node) -> Node:
     return graph.scalar_op("arith.ceildivsi", [distance, step], lower.elem, nonnegative=True)
 
 
-def _memory(elem: str) -> str:
-    return "i8" if elem == "i1" else elem
+# -- for
 
 
-def _bytes(graph: Graph, value: Node) -> Node:
-    return graph.map("arith.extui", [value], "i8") if value.elem == "i1" else value
+@dataclass
+class _Carried:
+    """One carried value: its start, and either how it grows or its form and buffers."""
+
+    start: Node
+    steps: list[list[Node]] | None
+    form: Form | None = None
+    buffers: Sequence[Node] = ()
 
 
-def _start(graph: Graph, value: Node) -> Node:
-    """A new buffer that holds a value."""
-    assert value.shape is not None
-    buffer = graph.buffer(value.shape, _memory(value.elem))
-    graph.append(Fill(shape=value.shape, buffer=buffer, value=_bytes(graph, value)))
-    return buffer
+def _carried(graph: Graph, op: Any, argument: Any, start: Node, yielded: Any) -> _Carried:
+    steps = None if start.kind == "scalar" and start.elem[0] in "fb" else _steps(argument, yielded)
+    if steps is not None and all(_outside(v, op) for step in steps for v in step):
+        return _Carried(start, [[graph[v] for v in step] for step in steps])
+    if start.kind == "block" and steps is not None:
+        form = carried.offsets_of(start)
+    else:
+        form = form_of(graph, str(argument.type))
+    return _Carried(start, None, form, _started(graph, form, start))
 
 
-def _reading(graph: Graph, buffer: Node, elem: str) -> Node:
-    return truth(graph, buffer) if elem == "i1" else buffer
+def _started(graph: Graph, form: Form, start: Node) -> list[Node]:
+    """New buffers that hold a value's tensors."""
+    buffers = form.buffers(graph)
+    carried.fill(graph, buffers, form.take(start)[1])
+    return buffers
+
+
+def _nonnegative_loop(lower: Node, step: Node) -> bool:
+    return all(n.poly is not None and n.poly.nonnegative for n in (lower, step))
+
+
+@rule("scf.for")
+def scf_for(graph: Graph, op: Any) -> Sequence[Node] | None:
+    lower, upper, step, *initial = graph.operands(op)
+    block = op.regions[0].blocks[0]
+    first, *arguments = block.arguments
+    *operations, last = [o.operation for o in block.operations]
+    yields = list(last.operands)
+    loop = For(source_line(op), lower=lower, upper=upper, step=step)
+    slots = [_carried(graph, op, a, v, y) for a, v, y in zip(arguments, initial, yields, strict=True)]
+    for slot in slots:
+        if slot.form is not None:
+            loop.initial += slot.form.take(slot.start)[0]
+    iv = graph.scalar(lower.elem, nonnegative=_nonnegative_loop(lower, step))
+    loop.body.arguments.append(iv)
+    graph.values[first] = iv
+    graph.append(loop)
+    with graph.inside(loop.body):
+        rounds = _rounds(graph, iv, lower, step) if any(s.steps for s in slots) else iv
+        for argument, slot in zip(arguments, slots, strict=True):
+            if slot.steps is not None:
+                graph.values[argument] = _grown(graph, slot.start, slot.steps, rounds)
+            else:
+                graph.values[argument] = _entered(graph, slot, loop.body.arguments)
+        for inner in operations:
+            graph.apply(inner)
+        updates: list[tuple[Node, Node]] = []
+        for yielded, slot in zip(yields, slots, strict=True):
+            if slot.form is not None:
+                scalars, tensors = slot.form.take(graph[yielded])
+                loop.body.yields += scalars
+                updates += zip(slot.buffers, tensors, strict=True)
+        _update(graph, updates)
+    loop.last = graph.position
+    trips = _trips(graph, lower, upper, step) if any(s.steps for s in slots) else iv
+    results: list[Node] = []
+    for slot in slots:
+        if slot.steps is not None:
+            results.append(_grown(graph, slot.start, slot.steps, trips))
+        else:
+            results.append(_entered(graph, slot, loop.results))
+    return results
+
+
+def _entered(graph: Graph, slot: _Carried, names: list[Node]) -> Node:
+    """A carried value seen inside its loop or after: new scalars, added to `names`, and its buffers."""
+    assert slot.form is not None
+    scalars = [graph.scalar(elem) for elem in slot.form.scalars]
+    names += scalars
+    return slot.form.make(scalars, slot.buffers)
+
+
+# -- updates of carried buffers
 
 
 def _lockstep(value: Node, buffer: Node) -> bool:
@@ -188,7 +206,6 @@ def _update(graph: Graph, updates: list[tuple[Node, Node]]) -> None:
     written: list[Node] = []
     late: list[tuple[Node, Node]] = []
     for buffer, value in updates:
-        value = _bytes(graph, value)
         if value is buffer:
             continue
         clobbers = any(n in written for n in walk([value]))
@@ -218,94 +235,82 @@ def _fill(buffer: Node, value: Node) -> Fill:
     return Fill(shape=buffer.shape, buffer=buffer, value=value)
 
 
+# -- if, while
+
+
 @rule("scf.if")
 def scf_if(graph: Graph, op: Any) -> Sequence[Node] | None:
     (condition,) = graph.operands(op)
-    kinds = [type_of(r) for r in op.results]
-    if any(shape is not None and is_pointer(elem) for shape, elem in kinds):
-        return None
-    buffers = [graph.buffer(shape, _memory(elem)) if shape is not None else None for shape, elem in kinds]
+    forms = [form_of(graph, str(r.type)) for r in op.results]
+    buffers = [form.buffers(graph) for form in forms]
     branch = If(source_line(op), condition=condition)
-    branch.results = [graph.scalar(elem) for shape, elem in kinds if shape is None]
     graph.append(branch)
     for region, mlir_region in zip((branch.then, branch.other), op.regions, strict=True):
         with graph.inside(region):
             if len(mlir_region.blocks):
-                _branch(graph, region, mlir_region.blocks[0], buffers)
+                *operations, last = [o.operation for o in mlir_region.blocks[0].operations]
+                for inner in operations:
+                    graph.apply(inner)
+                values = [graph[v] for v in last.operands]
+                _yield(graph, region, forms, buffers, values)
     branch.last = graph.position
-    scalars = iter(branch.results)
-    return [
-        next(scalars) if buffer is None else _reading(graph, buffer, elem)
-        for buffer, (_, elem) in zip(buffers, kinds, strict=True)
-    ]
+    results = []
+    for form, held in zip(forms, buffers, strict=True):
+        scalars = [graph.scalar(elem) for elem in form.scalars]
+        branch.results += scalars
+        results.append(form.make(scalars, held))
+    return results
 
 
-def _branch(graph: Graph, region: Region, block: Any, buffers: list[Node | None]) -> None:
-    ops = [o.operation for o in block.operations]
-    for inner in ops[:-1]:
-        graph.apply(inner)
-    for value, buffer in zip(ops[-1].operands, buffers, strict=True):
-        node = graph[value]
-        if buffer is None:
-            region.yields.append(node)
-        else:
-            assert buffer.shape is not None
-            graph.append(Fill(shape=buffer.shape, buffer=buffer, value=_bytes(graph, node)))
+def _yield(
+    graph: Graph, region: Region, forms: Sequence[Form], buffers: Sequence[Sequence[Node]], values: Sequence[Node]
+) -> None:
+    """Hand values out of a branch: scalars as yields, tensors through the buffers."""
+    for form, held, value in zip(forms, buffers, values, strict=True):
+        scalars, tensors = form.take(value)
+        region.yields += scalars
+        carried.fill(graph, held, tensors)
 
 
 @rule("scf.while")
 def scf_while(graph: Graph, op: Any) -> Sequence[Node] | None:
     initial = graph.operands(op)
     before, after = (r.blocks[0] for r in op.regions)
-    ops = [o.operation for o in before.operations]
-    if any(v.kind == "pointer" for v in initial):
-        return None
     loop = While(source_line(op))
-    buffers = [None if v.shape is None else _start(graph, v) for v in initial]
-    forwarded = list(ops[-1].operands)[1:]
-    passed = [
-        None if shape is None else graph.buffer(shape, _memory(elem)) for shape, elem in (type_of(v) for v in forwarded)
-    ]
+    slots = []
+    for argument, value in zip(before.arguments, initial, strict=True):
+        form = form_of(graph, str(argument.type))
+        slots.append(_Carried(value, None, form, _started(graph, form, value)))
+        loop.initial += form.take(value)[0]
+    *operations, last = [o.operation for o in before.operations]
+    condition, *forwarded = last.operands
+    forms = [form_of(graph, str(v.type)) for v in forwarded]
+    passed = [form.buffers(graph) for form in forms]
     graph.append(loop)
     with graph.inside(loop.before):
-        for argument, value, buffer in zip(before.arguments, initial, buffers, strict=True):
-            if buffer is None:
-                node = graph.scalar(value.elem)
-                loop.before.arguments.append(node)
-                loop.initial.append(value)
-            else:
-                node = _reading(graph, buffer, value.elem)
-            graph.values[argument] = node
-        for inner in ops[:-1]:
+        for argument, slot in zip(before.arguments, slots, strict=True):
+            graph.values[argument] = _entered(graph, slot, loop.before.arguments)
+        for inner in operations:
             graph.apply(inner)
-        loop.condition = graph[ops[-1].operands[0]]
-        for value, buffer in zip(forwarded, passed, strict=True):
-            if buffer is None:
-                loop.before.yields.append(graph[value])
-            else:
-                assert buffer.shape is not None
-                graph.append(Fill(shape=buffer.shape, buffer=buffer, value=_bytes(graph, graph[value])))
-    results = [
-        graph.scalar(type_of(v)[1]) if buffer is None else _reading(graph, buffer, type_of(v)[1])
-        for v, buffer in zip(forwarded, passed, strict=True)
-    ]
-    loop.results = [r for r, buffer in zip(results, passed, strict=True) if buffer is None]
+        loop.condition = graph[condition]
+        _yield(graph, loop.before, forms, passed, [graph[v] for v in forwarded])
     with graph.inside(loop.after):
-        for argument, buffer in zip(after.arguments, passed, strict=True):
-            _, elem = type_of(argument)
-            node = graph.scalar(elem) if buffer is None else _reading(graph, buffer, elem)
-            if buffer is None:
-                loop.after.arguments.append(node)
-            graph.values[argument] = node
-        ops = [o.operation for o in after.operations]
-        for inner in ops[:-1]:
+        for argument, form, held in zip(after.arguments, forms, passed, strict=True):
+            slot = _Carried(loop.condition, None, form, held)
+            graph.values[argument] = _entered(graph, slot, loop.after.arguments)
+        *operations, last = [o.operation for o in after.operations]
+        for inner in operations:
             graph.apply(inner)
-        updates = []
-        for value, buffer in zip(ops[-1].operands, buffers, strict=True):
-            if buffer is None:
-                loop.after.yields.append(graph[value])
-            else:
-                updates.append((buffer, graph[value]))
+        updates: list[tuple[Node, Node]] = []
+        for value, slot in zip(last.operands, slots, strict=True):
+            assert slot.form is not None
+            scalars, tensors = slot.form.take(graph[value])
+            loop.after.yields += scalars
+            updates += zip(slot.buffers, tensors, strict=True)
         _update(graph, updates)
     loop.last = graph.position
+    results = []
+    for form, held in zip(forms, passed, strict=True):
+        slot = _Carried(loop.condition, None, form, held)
+        results.append(_entered(graph, slot, loop.results))
     return results

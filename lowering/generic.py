@@ -18,7 +18,7 @@ from torch_rvv.lowering.access import Analysis, Index, Space
 from torch_rvv.lowering.body import Body, Operand, flat, memory, memory_type
 from torch_rvv.lowering.convert_debug import ALL_AXES
 from torch_rvv.lowering.linear import ONE, ZERO, Dim, Linear, Poly
-from torch_rvv.lowering.nodes import Atomic, Combine, Fill, Node, Reduce, Root, Scan, Store, pointee
+from torch_rvv.lowering.nodes import absolute, Atomic, Combine, Fill, Node, Reduce, Root, Scan, Store, pointee
 from torch_rvv.lowering.report import describe, kind_of
 from torch_rvv.lowering.writer import Writer
 
@@ -170,7 +170,8 @@ class Generic:
 
         def update() -> str:
             at = self.body_writer.op(f"arith.index_cast {self.body.form(form)} : index to i64")
-            pointer = w.op(f"llvm.getelementptr {base.name}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, {elem}")
+            unit = "i8" if absolute(base) else elem
+            pointer = w.op(f"llvm.getelementptr {base.name}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, {unit}")
             if root.kind != "cmpxchg":
                 return w.op(f"llvm.atomicrmw {root.kind} {pointer}, {values[0]} acq_rel : !llvm.ptr, {elem}")
             pair = w.op(f"llvm.cmpxchg {pointer}, {values[1]}, {values[0]} acq_rel acquire : !llvm.ptr, {elem}")
@@ -239,7 +240,8 @@ class Generic:
         offset = operand.form.const.constant
         at = w.poly(operand.form.const) if offset is None else str(offset)
         layout = f"strided<[{', '.join(static)}], offset: {'?' if offset is None else offset}>"
-        kind = f"memref<{'?x' * len(dims)}{operand.elem}, {layout}>"
+        space = ", 1" if absolute(operand.base) else ""
+        kind = f"memref<{'?x' * len(dims)}{operand.elem}, {layout}{space}>"
         name = w.op(
             f"memref.reinterpret_cast {base} to offset: [{at}], sizes: [{', '.join(sizes[d] for d in dims)}],"
             f" strides: [{', '.join(strides)}] : {memory_type(operand.base, operand.elem)} to {kind}",

@@ -57,9 +57,11 @@ class Graph:
         self.names = 0
         self.arguments: list[Node] = []
         self.functions: dict[str, str] = {}
+        self.callees: dict[str, Any] = {}
         self.asserts: list[str] = []
         self.name = ""
         self._constants: dict[tuple[str, str], Node] = {}
+        self._null: Node | None = None
 
     # -- bookkeeping
 
@@ -78,10 +80,11 @@ class Graph:
         """Statements go to another region meanwhile."""
         outer, self.region = self.region, region
         constants, self._constants = self._constants, dict(self._constants)
+        null = self._null
         try:
             yield region
         finally:
-            self.region, self._constants = outer, constants
+            self.region, self._constants, self._null = outer, constants, null
 
     def __getitem__(self, value: Any) -> Node:
         return self.values[value]
@@ -128,6 +131,24 @@ class Graph:
             self._constants[key].attr = text
         return self._constants[key]
 
+    def null(self) -> Node:
+        """The base of pointers whose offsets are addresses in bytes."""
+        if self._null is None:
+            self._null = self.scalar_op("llvm.mlir.zero", [], "!tt.ptr<i8>")
+            self._null.attr = "absolute"
+        return self._null
+
+    def as_width(self, value: Node, elem: str, signed: bool = True) -> Node:
+        """An integer, or a tensor of them, in another width."""
+        if value.elem == elem:
+            return value
+        wider = int(elem[1:]) > int(value.elem[1:])
+        op = ("arith.extsi" if signed else "arith.extui") if wider else "arith.trunci"
+        if value.shape is None:
+            nonnegative = value.nonnegative
+            return self.scalar_op(op, [value], elem, poly=value.poly if signed else None, nonnegative=nonnegative)
+        return self.map(op, [value], elem)
+
     # -- tensors
 
     def splat(self, scalar: Node, shape: tuple[int, ...]) -> Node:
@@ -165,11 +186,6 @@ class Graph:
         return Node("buffer", shape, elem, name=self.fresh("b"))
 
     # -- the walk
-
-    def run(self, block: Any) -> None:
-        """Apply the rules to a block's operations, its terminator included."""
-        for op in block.operations:
-            self.apply(op.operation)
 
     def apply(self, op: Any) -> None:
         found = RULES.get(op.name)

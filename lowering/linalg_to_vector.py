@@ -13,6 +13,7 @@ Everything that is not linalg or memref is written again as it stands.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from torch_rvv.lowering.graph import attributes
@@ -122,8 +123,11 @@ class ToVector:
         self.views[op.results[0]] = View(base, elem, 0, (1,), (count,))
 
     def cast(self, op: Any) -> None:
-        elem = str(ir.MemRefType(op.results[0].type).element_type)
-        self.views[op.results[0]] = View(self.name(op.operands[0]), elem, 0, (1,))
+        kind = ir.MemRefType(op.results[0].type)
+        addressed = kind.memory_space is not None
+        self.views[op.results[0]] = View(
+            self.name(op.operands[0]), str(kind.element_type), 0, (1,), addressed=addressed
+        )
 
     def reinterpret(self, op: Any) -> None:
         source, *dynamic = op.operands
@@ -141,7 +145,7 @@ class ToVector:
 
         (offset,), sizes, strides = (parts(f"static_{word}") for word in ("offsets", "sizes", "strides"))
         view = self.views[source]
-        self.views[op.results[0]] = View(view.base, view.elem, offset, strides, sizes)
+        self.views[op.results[0]] = replace(view, offset=offset, strides=strides, sizes=sizes)
 
     def load(self, op: Any) -> None:
         memref, *indices = op.operands
@@ -155,7 +159,7 @@ class ToVector:
         if not indices:
             return view.base
         at = w.op(f"arith.index_cast {self.name(indices[0])} : index to i64", "u")
-        elem = self.operations.carrier(view.elem)
+        elem = "i8" if view.addressed else self.operations.carrier(view.elem)
         return w.op(f"llvm.getelementptr {view.base}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, {elem}", "u")
 
     # -- control
@@ -244,7 +248,7 @@ class ToVector:
             for dim, size in zip(dims, view.sizes, strict=False):
                 sizes[dim] = size
             if not dims:
-                view = View(view.base, view.elem, view.offset)
+                view = replace(view, strides=(), sizes=())
             read.append(Operand(view, dims, argument, output=number >= inputs))
         nest = Nest(read, sizes, {d for d, reduced in enumerate(kinds) if reduced}, block)
         writer = NestWriter(nest, self.operations, self.functions, self.value, self.view, self.writer)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch_rvv.lowering.convert_reduce import KINDS
@@ -235,7 +235,7 @@ class NestWriter:
         if view.offset != 0 or total is None:
             offset = strip.constant_index(view.offset) if isinstance(view.offset, int) else Value(view.offset, "index")
             total = offset if total is None else strip.apply("arith.addi", "", [total, offset], ["index"])[0]
-        return View(view.base, view.elem, 0), total
+        return replace(view, offset=0, strides=(), sizes=()), total
 
     # -- reductions
 

@@ -27,8 +27,11 @@ class Node:
     splat        args[0]: the scalar
     range        attr: first value
     map          op, attr (MLIR attribute text): elementwise over args; result: which result of op
-    expand_dims, broadcast, trans (attr: order), reshape, join, split (attr: which half)
-    pointer      args: (base scalar pointer, offset in elements); shape and element of the pointers
+    expand_dims, broadcast, trans (attr: order), reshape, split (attr: which element of the last axis)
+    gather       args: (source buffer, index); attr: the axis along which the index counts
+    pointer      args: (base scalar pointer, offset in elements); shape and element of the pointers.
+                 With the base `Graph.null` the offset is the address itself, in bytes
+    block        a block pointer or tensor descriptor: attr is its `blocks.Block`
     load         args: (pointer, mask?, other?) as None-padded in attr
     buffer       name: a memref in scratch memory
     """
@@ -259,6 +262,11 @@ BYTES = {
     "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "f16": 2, "bf16": 2, "f32": 4, "f64": 8,
     "f8E5M2": 1, "f8E4M3FN": 1, "f8E4M3FNUZ": 1, "f8E5M2FNUZ": 1, "f8E4M3B11FNUZ": 1,
 }  # fmt: skip
+
+
+def absolute(base: Node) -> bool:
+    """Whether a base is the null pointer, offsets from it being addresses in bytes."""
+    return base.kind == "scalar" and base.attr == "absolute"
 
 
 def bytes_of(elem: str) -> int:

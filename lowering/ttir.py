@@ -110,15 +110,49 @@ def _store(signature: str, operands: int) -> Types:
     return [signature, pointee(signature), _mask(signature)][:operands], []
 
 
+def _full(kind: str, mnemonic: str) -> str:
+    """A type whose prefix the printer left out: "<tensor<8xf32>>" is "!tt.ptr<tensor<8xf32>>"."""
+    return f"!tt.{mnemonic}{kind}" if kind.startswith("<") else kind
+
+
 def _advance(signature: str, operands: int) -> Types:
-    return [signature] + ["i32"] * (operands - 1), [signature]
+    kind = _full(signature, "ptr")
+    return [kind] + ["i32"] * (operands - 1), [kind]
 
 
 def _block_pointer(signature: str, operands: int) -> Types:
     """make_tensor_ptr: base, then shape and strides (i64) and offsets (i32), one each a dimension."""
-    rank = (operands - 1) // 3
-    element = re.search(r"x([^x]+)>>?$", pointee(signature)).group(1)  # type: ignore[union-attr]
-    return [f"!tt.ptr<{element}>"] + ["i64"] * (2 * rank) + ["i32"] * rank, [signature]
+    rank, kind = (operands - 1) // 3, _full(signature, "ptr")
+    element = re.search(r"x([^x]+)>>?$", pointee(kind)).group(1)  # type: ignore[union-attr]
+    return [f"!tt.ptr<{element.removesuffix('>')}>"] + ["i64"] * (2 * rank) + ["i32"] * rank, [kind]
+
+
+def _descriptor(signature: str, operands: int) -> Types:
+    """make_tensor_descriptor: base, then shape (i32) and strides (i64), one each a dimension."""
+    pointer, block = _split(signature)
+    rank = (operands - 1) // 2
+    return [_full(pointer, "ptr")] + ["i32"] * rank + ["i64"] * rank, [_full(block, "tensordesc")]
+
+
+def _descriptor_load(signature: str, operands: int) -> Types:
+    descriptor, result = _split(signature, "->")
+    return [descriptor] + ["i32"] * (operands - 1), [result]
+
+
+def _descriptor_store(signature: str, operands: int) -> Types:
+    descriptor, value = _split(signature)
+    return [descriptor] + ["i32"] * (operands - 2) + [value], []
+
+
+def _histogram(signature: str, operands: int) -> Types:
+    source, result = _split(signature, "->")
+    return [source, re.sub(r"x[^x]+>$", "xi1>", source)][:operands], [result]
+
+
+def _dot_scaled(signature: str, operands: int) -> Types:
+    inputs, result = _split(signature, "->")
+    left, right = _split(inputs, "*")
+    return [*_split(left), *_split(right), result], [result]
 
 
 def _split_result(signature: str, operands: int) -> Types:
@@ -152,7 +186,13 @@ FORMATS: dict[str, Format] = {
     "call": Format(_functional),
     "cat": Format(_functional),
     "clampf": Format(_same),
+    "descriptor_gather": Format(_functional),
+    "descriptor_load": Format(_descriptor_load),
+    "descriptor_reduce": Format(_descriptor_store, ("kind",)),
+    "descriptor_scatter": Format(_operands),
+    "descriptor_store": Format(_descriptor_store),
     "dot": Format(_dot),
+    "dot_scaled": Format(_dot_scaled),
     "elementwise_inline_asm": Format(_functional, string="asm_string"),
     "expand_dims": Format(_cast),
     "extern_elementwise": Format(_functional),
@@ -160,11 +200,12 @@ FORMATS: dict[str, Format] = {
     "gather": Format(_functional),
     "get_num_programs": Format(_result, ("axis",)),
     "get_program_id": Format(_result, ("axis",)),
-    "histogram": Format(_cast),
+    "histogram": Format(_histogram),
     "int_to_ptr": Format(_cast),
     "join": Format(_cast),
     "load": Format(_load),
     "make_range": Format(_result),
+    "make_tensor_descriptor": Format(_descriptor),
     "make_tensor_ptr": Format(_block_pointer),
     "mulhiui": Format(_same),
     "precise_divf": Format(_same),
@@ -181,6 +222,7 @@ FORMATS: dict[str, Format] = {
 
 _OP = re.compile(r"^(\s*)((?:%[\w:]+(?:, %[\w:]+)* = )?)tt\.(\w+)\b(.*)$")
 _VALUE = re.compile(r"%[\w.$-]+(?:#\d+)?")
+_SYMBOL = re.compile(r'@(?:"[^"]*"|[\w$.-]+)')
 _CLAUSE = re.compile(r"(\w+)\s*=\s*(\w+)")
 _TERMINATOR = re.compile(r"^(\s*)tt\.(reduce|scan|map_elementwise)\.return (.*?) : (.*?)(\s+loc\(.*\))?$")
 
@@ -207,7 +249,8 @@ def _line(line: str) -> str:
         return f'{indent}"tt.{op}.return"({values}) : ({types}) -> (){location or ""}'
     match = _OP.match(line)
     if not match:
-        return line
+        # A barrier between the lanes of one program: our lanes run in step.
+        return "" if line.lstrip().startswith("ttg.barrier") else line
     indent, result, op, rest = match.groups()
     if op == "func":
         return line.replace("tt.func", "func.func", 1)
@@ -219,6 +262,8 @@ def _line(line: str) -> str:
     rest, location = _split_location(rest)
     pieces = _split(rest.strip(), " : ")
     head, signature = (pieces[0], pieces[-1]) if len(pieces) > 1 else (rest.strip(), "")
+    # print's operands stand behind its attributes.
+    late = _VALUE.findall(" ".join(pieces[1:-1]))
     if not signature and " -> " in head:
         head, signature = _split(head, " -> ")
     if head.startswith(": "):
@@ -234,13 +279,16 @@ def _line(line: str) -> str:
         if quote:
             attributes.append(f"{row.string} = {quote.group(0)}")
             head = head.replace(quote.group(0), "")
-    values = _VALUE.findall(head)
+    values = _VALUE.findall(head) + late
     bare = _VALUE.sub("", head)
+    if op == "call":
+        symbol = _SYMBOL.search(bare)
+        attributes.append(f"callee = {symbol.group(0) if symbol else '@unknown'}")
+        bare = ""
     for name, value in _CLAUSE.findall(bare):
         attributes.append(f'{name} = "{value}"')
     words = re.findall(r"@?\w+", _CLAUSE.sub("", bare))
-    names = ("callee",) if op == "call" else row.words
-    for name, word in zip(names, words, strict=False):
+    for name, word in zip(row.words, words, strict=False):
         attributes.append(f'{name} = "{word}"')
     operands, results = row.spread(signature, len(values))
     types = f"({', '.join(operands)}) -> ({', '.join(results)})"

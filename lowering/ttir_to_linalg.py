@@ -11,9 +11,12 @@ from typing import Any
 from torch_rvv.lowering import (  # noqa: F401
     convert_arith,
     convert_atomic,
+    convert_block,
+    convert_branch,
     convert_control,
     convert_debug,
     convert_memory,
+    convert_pointer,
     convert_reduce,
     convert_shape,
     hazards,
@@ -50,25 +53,52 @@ def build(module: Any) -> Graph:
     if len(public) != 1:
         raise Declined(f"a module with {len(public)} kernels")
     (function,) = public
-    if len(function.regions[0].blocks) != 1:
-        raise Declined("unstructured control flow (an early return)", where=source_line(function))
     graph = Graph()
     graph.name = function.attributes["sym_name"].value
-    block = function.regions[0].blocks[0]
-    for number, argument in enumerate(block.arguments):
-        shape, elem = type_of(argument)
-        if shape is not None or (elem.startswith("!tt.") and not is_pointer(elem)):
-            raise Declined(f"an argument of type {elem}", where=source_line(function))
-        node = graph.scalar(elem)
-        node.attr = number
-        graph.arguments.append(node)
-        graph.values[argument] = node
+    graph.callees = {f.attributes["sym_name"].value: f for f in functions if f != function}
+    arguments = _arguments(graph, function)
     for axis in ("pid_x", "pid_y", "pid_z", "num_x", "num_y", "num_z"):
         node = graph.scalar("i32", nonnegative=True)
         node.name = f"%{axis}"
         graph.arguments.append(node)
-    graph.run(block)
+    convert_branch.run_function(graph, function, arguments)
     return graph
+
+
+def _arguments(graph: Graph, function: Any) -> list[Node]:
+    """The kernel's arguments as values.
+
+    A tensor descriptor is passed as its base and whether it pads with NaN; its sizes and strides are the
+    arguments behind it. Triton sees to it that the last stride is 1.
+    """
+    nodes: list[Node] = []
+    descriptors: list[tuple[int, str, Node, Node]] = []
+    for position, argument in enumerate(function.regions[0].blocks[0].arguments):
+        text = str(argument.type)
+        shape, elem = type_of(argument)
+        if text.startswith("!tt.tensordesc"):
+            base = _scalar_argument(graph, f"!tt.ptr<{convert_block.block_type(text)[1]}>")
+            descriptors.append((position, text, base, _scalar_argument(graph, "i1")))
+            nodes.append(base)
+        elif shape is not None or (elem.startswith("!tt.") and not is_pointer(elem)):
+            raise Declined(f"an argument of type {elem}", where=source_line(function))
+        else:
+            nodes.append(_scalar_argument(graph, elem))
+    for position, text, base, nan in descriptors:
+        shape, elem = convert_block.block_type(text)
+        rank = len(shape)
+        sizes = tuple(graph.as_width(n, "i64") for n in nodes[position + 1 : position + 1 + rank])
+        strides = (*nodes[position + 1 + rank : position + 2 * rank], graph.constant("1", "i64"))
+        offsets = (graph.constant("0", "i64"),) * rank
+        nodes[position] = convert_block.Block(base, shape, elem, sizes, strides, offsets, nan).node()
+    return nodes
+
+
+def _scalar_argument(graph: Graph, elem: str) -> Node:
+    node = graph.scalar(elem)
+    node.attr = len(graph.arguments)
+    graph.arguments.append(node)
+    return node
 
 
 def written(graph: Graph) -> list[int]:

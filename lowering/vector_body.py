@@ -39,13 +39,17 @@ class Value:
 
 @dataclass(frozen=True)
 class View:
-    """A strided piece of memory: base pointer, offset in elements, and one stride a dimension."""
+    """A strided piece of memory: base pointer, offset, and one stride a dimension.
+
+    Offset and strides count elements, or bytes if `addressed`.
+    """
 
     base: str
     elem: str
     offset: str | int
     strides: tuple[str | int, ...] = ()
     sizes: tuple[str | int, ...] = ()
+    addressed: bool = False
 
 
 _LINEAR = {"arith.addi", "arith.subi", "arith.muli", "arith.index_cast", "arith.extsi", "arith.trunci", "arith.shli"}
@@ -323,13 +327,17 @@ class Strip:
 
     def _pointer(self, view: View, index: Value, level: int) -> str:
         """The address of a view's element, the index a scalar."""
-        writer, elem = self.writers[level], self.operations.carrier(view.elem)
+        writer, elem = self.writers[level], self._unit(view)
         at = writer.op(f"arith.index_cast {index.name} : {index.elem} to i64", "v")
         return writer.op(f"llvm.getelementptr {view.base}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, {elem}", "v")
 
+    def _unit(self, view: View) -> str:
+        """The type whose size an index counts."""
+        return "i8" if view.addressed else self.operations.carrier(view.elem)
+
     def _address(self, view: View, index: Value, level: int) -> tuple[str, str | int | None]:
         """(pointer, 1), (pointer, stride in bytes), or (vector of pointers, None)."""
-        writer, elem = self.writers[level], self.operations.carrier(view.elem)
+        writer, elem = self.writers[level], self._unit(view)
         if index.kind == "vector":
             wide = (
                 writer.op(
@@ -349,9 +357,9 @@ class Strip:
             )
         pointer = self._pointer(view, index, level)
         step = index.step if index.kind == "linear" else 0
-        if step == 1:
+        size = 1 if view.addressed else bytes_of(view.elem)
+        if isinstance(step, int) and step * size == bytes_of(view.elem):
             return pointer, 1
-        size = bytes_of(view.elem)
         if isinstance(step, int):
             return pointer, self._once(("bytes", step * size), 0, f"arith.constant {step * size} : i64")
         at = index.step_level

@@ -103,6 +103,22 @@ def _span(tensor: Any) -> tuple[int, int]:
     return tensor.data_ptr(), tensor.data_ptr() + reach * tensor.element_size()
 
 
+def parts_of(kind: str) -> list[str]:
+    """The kinds that a kernel sees of an argument: a tensor descriptor is base, NaN padding, sizes, strides."""
+    if not kind.startswith("tensordesc<"):
+        return [kind]
+    elem, block = kind.removeprefix("tensordesc<").split("[", 1)
+    rank = block.split("]")[0].count(",") + 1
+    return [f"*{elem}", "i1", *["i32"] * rank, *["i64"] * rank]
+
+
+def values_of(kind: str, value: Any) -> list[Any]:
+    """An argument's values for `parts_of`."""
+    if not kind.startswith("tensordesc<"):
+        return [value]
+    return [value.base, value.padding == "nan", *value.shape, *value.strides]
+
+
 class JitLauncher:
     """What Triton makes for a `@triton.jit` kernel that is launched by hand."""
 
@@ -110,7 +126,8 @@ class JitLauncher:
         signature = src.signature
         names = list(signature)
         self.positions = [i for i, n in enumerate(names) if signature[n] != "constexpr"]
-        self.kinds = [signature[names[i]] for i in self.positions]
+        self.given = [signature[names[i]] for i in self.positions]
+        self.kinds = [part for kind in self.given for part in parts_of(kind)]
         self.launcher: Launcher | None = None
         self.metadata = metadata
 
@@ -120,7 +137,8 @@ class JitLauncher:
             enter(launch_metadata)
         if self.launcher is None:
             self.launcher = Launcher(function, self.metadata, self.kinds)
-        self.launcher.launch((x, y, z), [args[i] for i in self.positions])
+        values = [v for i, kind in zip(self.positions, self.given, strict=True) for v in values_of(kind, args[i])]
+        self.launcher.launch((x, y, z), values)
         if leave is not None:
             leave(launch_metadata)
 
