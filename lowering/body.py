@@ -71,11 +71,10 @@ class Body:
             return self._read(node, node.elem, flat(node, index), node.where)
         if node.kind == "load":
             return self._load(node, index)
-        if node.kind == "join":
-            which = self.form(index[-1])
-            first = self.writer.op(f"arith.cmpi eq, {which}, {self.writer.constant(0)} : index")
-            left, right = (self.value(a, index[:-1]) for a in node.args)
-            return self.writer.op(f"arith.select {first}, {left}, {right} : {node.elem}")
+        if node.kind == "gather":
+            buffer, at = node.args
+            moved = (*index[: node.attr], self.analysis.linear(at, index), *index[node.attr + 1 :])
+            return self._read(buffer, node.elem, flat(buffer, moved), node.where)
         raise Declined(f"no body for a value of kind {node.kind}", where=node.where)
 
     def _map(self, node: Node, args: list[str]) -> str:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch_rvv.lowering import convert_block, convert_pointer
-from torch_rvv.lowering.convert_memory import truth
 from torch_rvv.lowering.graph import Graph
 from torch_rvv.lowering.nodes import Fill, Node, Statement, is_pointer, parse_type
+from torch_rvv.lowering.scratch import truth
 
 Parts = tuple[list[Node], list[Node]]
 

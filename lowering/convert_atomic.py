@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch_rvv.lowering.convert_memory import read_scalar
 from torch_rvv.lowering.graph import Graph, check_elements, rule, type_of
 from torch_rvv.lowering.nodes import Atomic, Node
+from torch_rvv.lowering.scratch import read_scalar
 from torch_rvv.lowering.ttir import source_line
 
 # Triton's name → LLVM's atomicrmw kind

@@ -163,9 +163,7 @@ def load_block(graph: Graph, op: Any, block: Block, checks: Sequence[int], kind:
     return _load(graph, op, block, positions(graph, block), checks, kind)
 
 
-def _load(
-    graph: Graph, op: Any, block: Block, index: Sequence[Node], checks: Sequence[int], kind: str | Node
-) -> Node:
+def _load(graph: Graph, op: Any, block: Block, index: Sequence[Node], checks: Sequence[int], kind: str | Node) -> Node:
     pointer, mask = reach(graph, block, index, checks)
     assert pointer.shape is not None
     other = padding(graph, block, kind, pointer.shape) if mask is not None else None

@@ -157,9 +157,7 @@ class Walk:
             values.append(form.make(scalars, held))
         return Flow(True if all(f.arrives is True for f in flows) else flag, values)
 
-    def _hand_over(
-        self, region: Region, flow: Flow, forms: Sequence[Form], buffers: Sequence[Sequence[Node]]
-    ) -> None:
+    def _hand_over(self, region: Region, flow: Flow, forms: Sequence[Form], buffers: Sequence[Sequence[Node]]) -> None:
         """End a side: whether it arrives, then the arguments (anything, where it does not)."""
         graph = self.graph
         arrives = flow.arrives

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch_rvv.lowering.convert_memory import read_scalar, truth
 from torch_rvv.lowering.graph import Graph, rule
 from torch_rvv.lowering.nodes import Check, Combine, Node, Reduce
+from torch_rvv.lowering.scratch import read_scalar, truth
 from torch_rvv.lowering.ttir import source_line
 
 ALL_AXES = -1

@@ -14,7 +14,7 @@ from typing import Any
 from torch_rvv.lowering import convert_block, convert_pointer
 from torch_rvv.lowering.graph import Graph, check_elements, rule, type_of
 from torch_rvv.lowering.linear import ZERO
-from torch_rvv.lowering.nodes import Fill, Node, Store, is_pointer
+from torch_rvv.lowering.nodes import Node, Store, is_pointer
 from torch_rvv.lowering.ttir import source_line
 
 
@@ -44,7 +44,13 @@ def load(graph: Graph, op: Any) -> Sequence[Node] | None:
 
 
 def _load(
-    graph: Graph, op: Any, pointer: Node, shape: tuple[int, ...] | None, elem: str, mask: Node | None, other: Node | None
+    graph: Graph,
+    op: Any,
+    pointer: Node,
+    shape: tuple[int, ...] | None,
+    elem: str,
+    mask: Node | None,
+    other: Node | None,
 ) -> Node:
     if shape is None:
         return graph.load_scalar(pointer, ZERO, elem, mask, other)
@@ -84,34 +90,3 @@ def store(graph: Graph, op: Any) -> Sequence[Node] | None:
     assert pointer.shape is not None
     graph.append(Store(source_line(op), shape=pointer.shape, domain=mask, pointer=pointer, value=value))
     return []
-
-
-def materialise(graph: Graph, node: Node, where: str | None = None) -> Node:
-    """The same value held in scratch memory from here on (a splat or a buffer stays what it is)."""
-    if node.kind in ("splat", "buffer") or node.shape is None:
-        return node
-    if node.elem == "i1":
-        byte = materialise(graph, graph.map("arith.extui", [node], "i8"), where)
-        return truth(graph, byte)
-    buffer = graph.buffer(node.shape, node.elem)
-    graph.append(Fill(where or node.where, shape=node.shape, buffer=buffer, value=node))
-    return buffer
-
-
-def truth(graph: Graph, byte: Node) -> Node:
-    """A byte that is 0 or 1 as an i1."""
-    zero = graph.constant("0", byte.elem)
-    if byte.shape is not None:
-        zero = graph.splat(zero, byte.shape)
-    return graph.map("arith.cmpi", [byte, zero], "i1", "predicate = 1 : i64")
-
-
-def read_scalar(graph: Graph, node: Node) -> Node:
-    """The one element of a buffer, or of an elementwise expression over buffers, as a scalar."""
-    if node.kind == "splat":
-        return node.args[0]
-    if node.kind == "map":
-        attr, result, results = node.attr
-        args = [read_scalar(graph, a) for a in node.args]
-        return graph.map(node.op, args, node.elem, attr, result, results)
-    return graph.load_scalar(node, ZERO, node.elem, None, None)

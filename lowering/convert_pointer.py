@@ -111,4 +111,3 @@ def select(graph: Graph, condition: Node, yes: Node, no: Node) -> Node:
         return Node("pointer", yes.shape, yes.elem, (yes.args[0], chosen))
     chosen = graph.map("arith.select", [condition, addresses(graph, yes), addresses(graph, no)], "i64")
     return at_addresses(graph, chosen, yes.elem)
-

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch_rvv.lowering.convert_arith import function_symbol
-from torch_rvv.lowering.convert_memory import read_scalar, truth
 from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule
 from torch_rvv.lowering.nodes import Combine, Node, Reduce, Scan, Statement
+from torch_rvv.lowering.scratch import read_scalar, truth
 from torch_rvv.lowering.ttir import source_line
 
 from torch_rvv.errors import Declined

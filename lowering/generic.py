@@ -18,7 +18,7 @@ from torch_rvv.lowering.access import Analysis, Index, Space
 from torch_rvv.lowering.body import Body, Operand, flat, memory, memory_type
 from torch_rvv.lowering.convert_debug import ALL_AXES
 from torch_rvv.lowering.linear import ONE, ZERO, Dim, Linear, Poly
-from torch_rvv.lowering.nodes import absolute, Atomic, Combine, Fill, Node, Reduce, Root, Scan, Store, pointee
+from torch_rvv.lowering.nodes import Atomic, Combine, Dot, Fill, Node, Reduce, Root, Scan, Store, absolute, pointee
 from torch_rvv.lowering.report import describe, kind_of
 from torch_rvv.lowering.writer import Writer
 
@@ -84,7 +84,7 @@ class Generic:
 
     def fill(self, part: Part, root: Fill) -> None:
         assert root.buffer is not None
-        index = self.space.index if root.at is None else root.at
+        index = self.space.index if root.at is None else root.at(self.space.index)
         self._write(root.buffer, root.buffer.elem, flat(root.buffer, index), part.values[0], part.mask, root.where)
         if part.mask is None and root.at is None:
             self.body.forward(root.buffer, index, self.body.value(part.values[0], self.space.index))
@@ -130,6 +130,25 @@ class Generic:
         for output, value in zip(outputs, joined, strict=True):
             output.value = value
         self.outputs += outputs
+
+    def dot(self, part: Part, root: Dot) -> None:
+        """acc(rows, columns) += a(rows, k) * b(k, columns), the last dimension of the space being k."""
+        *batch, row, column, depth = self.space.index
+        assert root.buffer is not None
+        self.reduced |= set(depth.coefs)
+        elem, w = root.buffer.elem, self.body_writer
+        a = self.body.value(part.values[0], (*batch, row, depth))
+        b = self.body.value(part.values[1], (*batch, depth, column))
+        form = flat(root.buffer, (*batch, row, column))
+        operand = Operand(root.buffer, elem, self.body.final(form), w.fresh("acc"), root.where)
+        acc = operand.argument
+        if elem[0] == "i":
+            value = w.op(f"arith.addi {acc}, {w.op(f'arith.muli {a}, {b} : {elem}')} : {elem}")
+        elif form.coefs:
+            value = w.op(f"math.fma {a}, {b}, {acc} : {elem}")
+        else:  # One element: lanes run along k and are summed at the end, which takes an addition of its own.
+            value = w.op(f"arith.addf {acc}, {w.op(f'arith.mulf {a}, {b} : {elem}')} : {elem}")
+        self.outputs.append(Output(operand, acc, value))
 
     def scan_step(self, part: Part, root: Scan) -> None:
         """buffers[k] = combine(buffers[k-1], buffers[k]), k the index along the axis."""
@@ -268,6 +287,7 @@ class Generic:
 _PART = {
     Store: Generic.store,
     Fill: Generic.fill,
+    Dot: Generic.dot,
     Reduce: Generic.reduce,
     Atomic: Generic.atomic,
     Scan: Generic.scan_step,

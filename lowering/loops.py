@@ -62,6 +62,11 @@ class Nest:
     def accumulates(self, output: Operand) -> bool:
         return bool(self.reductions) and not self.reductions & set(output.dims)
 
+    def contracts(self) -> bool:
+        """Whether it accumulates by a fused multiply-add, which lanes along the reduction could not sum up."""
+        outputs = [o.argument for o in self.outputs]
+        return any(op.name == "math.fma" and op.operands[2] in outputs for op in _walk(self.block))
+
     def scalar_only(self) -> bool:
         return any(op.name in SCALAR_ONLY for op in _walk(self.block))
 
@@ -84,6 +89,8 @@ def choose_dim(nest: Nest) -> int | None:
         return None
     best, best_cost = None, float("inf")
     for dim, size in enumerate(nest.sizes):
+        if dim in nest.reductions and nest.contracts():
+            continue
         cost = 0.0
         for operand in nest.operands:
             stride = operand.stride(dim)

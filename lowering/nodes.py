@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,11 +129,14 @@ class Store(Root):
 
 @dataclass(eq=False)
 class Fill(Root):
-    """Materialise a value in a buffer (whole, or where the domain holds). at: index in the buffer, if another."""
+    """Materialise a value in a buffer (whole, or where the domain holds).
+
+    at: from an element's index to its index in the buffer, if that is another.
+    """
 
     buffer: Node | None = None
     value: Node | None = None
-    at: Any = None
+    at: Callable[[Any], Any] | None = None
 
     def inputs(self) -> list[Node]:
         assert self.value is not None
@@ -174,6 +177,19 @@ class Scan(Root):
 
     def inputs(self) -> list[Node]:
         return list(self.values)
+
+
+@dataclass(eq=False)
+class Dot(Root):
+    """buffer += a @ b. shape: (batches..., rows, columns, depth)."""
+
+    a: Node | None = None
+    b: Node | None = None
+    buffer: Node | None = None
+
+    def inputs(self) -> list[Node]:
+        assert self.a is not None and self.b is not None
+        return [self.a, self.b]
 
 
 @dataclass(eq=False)

@@ -25,6 +25,7 @@ from torch_rvv.lowering.linear import Atom, Dim, Linear, Poly
 from torch_rvv.lowering.nodes import (
     Atomic,
     Check,
+    Dot,
     Fill,
     For,
     If,
@@ -236,6 +237,8 @@ class ToLinalg:
             if left:
                 return Part(root, mask, values), Space.over(root.shape)
             return Part(root, None, values), space
+        if isinstance(root, Dot):
+            return Part(root, None, root.inputs()), space
         value = _stored(root)
         left = analysis.restrict(root.domain) if root.domain is not None else []
         return Part(root, root.domain if left else None, value), space
@@ -311,7 +314,7 @@ class ToLinalg:
         group = Group(first)
         for value, buffer in zip(root.values, root.buffers, strict=True):
             index = without(first.index, axis) or (Linear(),)
-            fill = Fill(root.where, shape=first.shape, buffer=buffer, value=value, at=index)
+            fill = Fill(root.where, shape=first.shape, buffer=buffer, value=value, at=lambda _, index=index: index)
             group.parts.append(Part(fill, None, [value]))
         self._group(group)
         if root.shape[axis] > 1:

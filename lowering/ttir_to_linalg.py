@@ -15,6 +15,7 @@ from torch_rvv.lowering import (  # noqa: F401
     convert_branch,
     convert_control,
     convert_debug,
+    convert_dot,
     convert_memory,
     convert_pointer,
     convert_reduce,

@@ -1,0 +1,178 @@
+"""Matrix products: one contraction a `tt.dot`, accumulated in place.
+
+    %d = tt.dot %a, %b, %c : tensor<64x32xf16> * tensor<32x128xf16> -> tensor<64x128xf32>
+    →  Fill(A, extf %a); Fill(B, extf %b); Dot(A, B, into = buffer of %c)
+
+Half-precision and 8-bit inputs are widened once a tile, so that products and sums are those of the
+accumulator: f32 for floats (f64 for f64), i32 for integers. An f16 result is rounded once, at the end. Plain
+loads of the accumulator's type are read where they stand. Scaled products (mxfp) widen and scale first.
+Declines: scaled products whose operands are packed along another axis than K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch_rvv.lowering.access import Analysis, Space
+from torch_rvv.lowering.convert_shape import join, view
+from torch_rvv.lowering.graph import Graph, check_elements, rule
+from torch_rvv.lowering.nodes import Dot, Fill, Node
+from torch_rvv.lowering.scratch import materialise
+from torch_rvv.lowering.ttir import source_line
+
+from torch_rvv.errors import Declined
+
+
+def widened(graph: Graph, node: Node, elem: str) -> Node:
+    """A tensor in the type that products are computed in."""
+    if node.elem == elem:
+        return node
+    if elem[0] == "i":
+        return graph.as_width(node, elem)
+    return graph.map("arith.extf", [node], elem)
+
+
+def _direct(node: Node, columns: bool) -> bool:
+    """Whether the inner loop may read a tensor where it stands: a plain load, unit-stride along its columns."""
+    if node.kind == "buffer":
+        return True
+    if node.kind != "load" or node.attr[0] is not None or node.shape is None:
+        return False
+    space = Space.over(node.shape)
+    form = Analysis(space).linear(node.args[0].args[1], space.index)
+    if not form.affine:
+        return False
+    last = space.index[-1].coefs
+    return not columns or all(d in form.coefs and form.coefs[d].constant == 1 for d in last)
+
+
+def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str | None) -> Node:
+    """a @ b + c, in the type of c. in_place: c is a buffer that nobody else reads."""
+    elem = c.elem if c.elem in ("f64", "f32", "i32") else "f32"
+    operands = []
+    for node, columns in ((a, False), (b, True)):
+        wide = widened(graph, node, elem)
+        operands.append(wide if _direct(wide, columns) else materialise(graph, wide, where))
+    a, b = operands
+    assert a.shape is not None and b.shape is not None and c.shape is not None
+    if in_place and c.kind == "buffer" and c.elem == elem:
+        buffer = c
+    else:
+        buffer = graph.buffer(c.shape, elem)
+        graph.append(Fill(where, shape=c.shape, buffer=buffer, value=widened(graph, c, elem)))
+    graph.append(Dot(where, shape=(*c.shape, a.shape[-1]), a=a, b=b, buffer=buffer))
+    return buffer if elem == c.elem else graph.map("arith.truncf", [buffer], c.elem)
+
+
+@rule("tt.dot")
+def dot(graph: Graph, op: Any) -> Sequence[Node] | None:
+    a, b, c = graph.operands(op)
+    check_elements(op, a, b, c)
+    return [product(graph, a, b, c, _last_use(op), source_line(op))]
+
+
+def _last_use(op: Any) -> bool:
+    """Whether a product is all that its accumulator is for, so that its buffer may be updated in place."""
+    c = list(op.operands)[-1]
+    if sum(1 for _ in c.uses) != 1:
+        return False
+    owner = getattr(c.owner, "operation", None)
+    if owner is None:
+        return c.owner == op.block
+    return owner.block == op.block and owner.name in _FRESH
+
+
+# Operations whose results have buffers of their own.
+_FRESH = {"scf.for", "scf.if", "scf.while", "tt.dot", "tt.dot_scaled"}
+
+
+# -- scaled products
+
+
+def _constant(graph: Graph, number: int, like: Node) -> Node:
+    assert like.shape is not None
+    return graph.splat(graph.constant(str(number), like.elem), like.shape)
+
+
+def _binary(graph: Graph, op: str, a: Node, number: int) -> Node:
+    return graph.map(f"arith.{op}", [a, _constant(graph, number, a)], a.elem)
+
+
+def _equal(graph: Graph, a: Node, number: int) -> Node:
+    return graph.map("arith.cmpi", [a, _constant(graph, number, a)], "i1", "predicate = 0 : i64")
+
+
+def fp4(graph: Graph, code: Node) -> Node:
+    """e2m1 codes (i32, the low four bits) as f32: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives."""
+    magnitude = _binary(graph, "andi", code, 7)
+    bits = graph.map("arith.addi", [_binary(graph, "shli", magnitude, 22), _constant(graph, 126 << 23, code)], "i32")
+    half = graph.map("arith.select", [_equal(graph, magnitude, 1), _constant(graph, 0x3F000000, code), bits], "i32")
+    bits = graph.map("arith.select", [_equal(graph, magnitude, 0), _constant(graph, 0, code), half], "i32")
+    sign = _binary(graph, "shli", _binary(graph, "andi", code, 8), 28)
+    return graph.map("arith.bitcast", [graph.map("arith.ori", [bits, sign], "i32")], "f32")
+
+
+def e8m0(graph: Graph, code: Node) -> Node:
+    """Scales 2**(code - 127) as f32; 255 is NaN."""
+    wide = graph.as_width(code, "i32", signed=False)
+    bits = _binary(graph, "shli", wide, 23)
+    bits = graph.map("arith.select", [_equal(graph, wide, 0), _constant(graph, 0x00400000, bits), bits], "i32")
+    bits = graph.map("arith.select", [_equal(graph, wide, 255), _constant(graph, 0x7FC00000, bits), bits], "i32")
+    return graph.map("arith.bitcast", [bits], "f32")
+
+
+def _unpacked(graph: Graph, node: Node, axis: int) -> Node:
+    """Two fp4 codes a byte, the low half first, along an axis: as f32."""
+    assert node.shape is not None
+    wide = graph.as_width(node, "i32", signed=False)
+    halves = [fp4(graph, part) for part in (wide, _binary(graph, "shrui", wide, 4))]
+    both = join(graph, *halves)
+    rank = len(node.shape)
+    order = (*range(axis + 1), rank, *range(axis + 1, rank))
+    assert both.shape is not None
+    swapped = view(graph, "trans", both, tuple(both.shape[i] for i in order), order)
+    shape = tuple(2 * n if i == axis else n for i, n in enumerate(node.shape))
+    return view(graph, "reshape", swapped, shape)
+
+
+def _scaled(graph: Graph, node: Node, kind: str, scale: Node | None, axis: int) -> Node:
+    """An operand as f32, each group along `axis` (K) times its scale (rows, groups)."""
+    value = _unpacked(graph, node, axis) if kind == "e2m1" else widened(graph, node, "f32")
+    if scale is None:
+        return value
+    assert value.shape is not None and scale.shape is not None
+    factor = e8m0(graph, scale) if scale.elem == "i8" else widened(graph, scale, "f32")
+    *rows, groups = scale.shape
+    size = value.shape[axis] // groups
+    factor = materialise(graph, factor)
+    factor = view(graph, "expand_dims", factor, (*rows, groups, 1), len(scale.shape))
+    factor = view(graph, "broadcast", factor, (*rows, groups, size))
+    factor = view(graph, "reshape", factor, (*rows, groups * size))
+    if axis != len(value.shape) - 1:
+        order = (*range(len(rows) - 1), len(rows), len(rows) - 1)
+        factor = view(graph, "trans", factor, value.shape, order)
+    return graph.map("arith.mulf", [value, factor], "f32")
+
+
+@rule("tt.dot_scaled")
+def dot_scaled(graph: Graph, op: Any) -> Sequence[Node] | None:
+    kinds = [op.attributes[side].value for side in ("lhs", "rhs")]
+    for flag in ("lhs_k_pack", "rhs_k_pack"):
+        if flag in op.attributes and str(op.attributes[flag]) == "false":
+            raise Declined("a scaled product packed along another axis than K", where=source_line(op))
+    a, a_scale, b, b_scale, c = _operands(graph, op)
+    rank = len(a.shape or ())
+    left = _scaled(graph, a, kinds[0], a_scale, rank - 1)
+    right = _scaled(graph, b, kinds[1], b_scale, rank - 2)
+    return [product(graph, left, right, c, _last_use(op), source_line(op))]
+
+
+def _operands(graph: Graph, op: Any) -> tuple[Node, Node | None, Node, Node | None, Node]:
+    """(a, its scale, b, its scale, c): `scales` says which scales there are."""
+    nodes = graph.operands(op)
+    scales = op.attributes["scales"].value if "scales" in op.attributes else "both"
+    a, *rest, c = nodes
+    a_scale = rest.pop(0) if scales in ("both", "lhs") else None
+    b = rest.pop(0)
+    return a, a_scale, b, rest.pop(0) if rest else None, c
