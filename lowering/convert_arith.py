@@ -4,18 +4,22 @@
     %4 = tt.extern_elementwise %3 {symbol = "rvv.erf"}   Node(map, "func.call", callee @rvv.erf.f32)
 
 `SAME` operations keep their name: what MLIR means by them on scalars is what Triton means on each
-element. Declines: dense constants whose elements differ.
+element. A
+constant whose elements differ is a table in scratch memory.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from torch_rvv.lowering import convert_pointer
 from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule, type_of
+from torch_rvv.lowering.linear import Linear, Poly
 from torch_rvv.lowering.mlir import ir
-from torch_rvv.lowering.nodes import Node, is_pointer
+from torch_rvv.lowering.nodes import Fill, Node, is_pointer
 from torch_rvv.lowering.ttir import source_line
 from torch_rvv.lowering.vecmath import FUNCTIONS
 
@@ -48,8 +52,24 @@ def constant(graph: Graph, op: Any) -> Sequence[Node] | None:
         return [graph.constant(str(value).split(" : ")[0], elem)]
     dense = ir.DenseElementsAttr(value)
     if not dense.is_splat:
-        raise Declined("a constant tensor whose elements differ", where=source_line(op))
+        return [_table(graph, dense, shape, elem, op)]
     return [graph.splat(graph.constant(str(dense.get_splat_value()).split(" : ")[0], elem), shape)]
+
+
+def _table(graph: Graph, dense: Any, shape: tuple[int, ...], elem: str, op: Any) -> Node:
+    """A constant whose elements differ: written to scratch memory, element by element."""
+    texts = re.findall(r"[^\[\],\s]+", str(dense).split("<", 1)[1].rsplit(">", 1)[0].rsplit(">", 1)[0])
+    if len(texts) != math.prod(shape) or elem == "i1":
+        raise Declined("a constant tensor that is not a list of numbers", where=source_line(op))
+    buffer = graph.buffer(shape, elem)
+    for number, text in enumerate(texts):
+        index: tuple[Linear, ...] = ()
+        for n in reversed(shape):
+            index, number = (Linear(Poly(number % n)), *index), number // n
+        at = lambda _, index=index: index  # noqa: E731
+        value = graph.splat(graph.constant(text, elem), (1,))
+        graph.append(Fill(source_line(op), shape=(1,), buffer=buffer, value=value, at=at))
+    return buffer
 
 
 @rule("arith.select")
@@ -92,19 +112,6 @@ def clampf(graph: Graph, op: Any) -> Sequence[Node] | None:
     propagate = "propagateNan" in op.attributes and op.attributes["propagateNan"].value == "all"
     maximum, minimum = ("arith.maximumf", "arith.minimumf") if propagate else ("arith.maxnumf", "arith.minnumf")
     return [graph.map(minimum, [graph.map(maximum, [x, low], x.elem), high], x.elem)]
-
-
-@rule("tt.fp_to_fp")
-def fp_to_fp(graph: Graph, op: Any) -> Sequence[Node] | None:
-    (x,) = graph.operands(op)
-    _, elem = type_of(op.results[0])
-    check_elements(op, x)
-    widths = {"f8E5M2": 8, "f8E4M3FN": 8, "f16": 16, "bf16": 16, "f32": 32, "f64": 64}
-    if x.elem not in widths or elem not in widths or widths[x.elem] == widths[elem]:
-        return None
-    if "rounding" in op.attributes and op.attributes["rounding"].value not in ("rtne",):
-        return None
-    return [graph.map("arith.extf" if widths[x.elem] < widths[elem] else "arith.truncf", [x], elem)]
 
 
 @rule("tt.bitcast")

@@ -1,8 +1,10 @@
-"""Assertions: a scalar that says whether all elements pass, and a check that leaves the kernel.
+"""Assertions and prints.
 
     tt.assert %ok | ~%mask, "index out of bounds"   →   Reduce(ori, not %ok, domain = %mask); Check
+    tt.print "x: " : %x                             →   Fill(b, %x); Print(b)
 
-The check stands before whatever the assertion guards, so a bad index is never used.
+What a print looks like is in the metadata (`prints`, a row an operand): the kernel hands over bytes. The check
+of an assertion stands before whatever the assertion guards, so a bad index is never used.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch_rvv.lowering import convert_pointer
 from torch_rvv.lowering.graph import Graph, rule
-from torch_rvv.lowering.nodes import Check, Combine, Node, Reduce
+from torch_rvv.lowering.nodes import Check, Combine, Fill, Node, Print, Reduce, is_pointer
 from torch_rvv.lowering.scratch import read_scalar, truth
 from torch_rvv.lowering.ttir import source_line
 
@@ -71,4 +74,33 @@ def assertion(graph: Graph, op: Any) -> Sequence[Node] | None:
     failed = read_scalar(graph, truth(graph, buffer))
     passed = graph.map("arith.xori", [failed, graph.constant("true", "i1")], "i1")
     graph.append(Check(where, condition=passed, code=code))
+    return []
+
+
+@rule("tt.print")
+def device_print(graph: Graph, op: Any) -> Sequence[Node] | None:
+    values = graph.operands(op)
+    row = {
+        "prefix": op.attributes["prefix"].value.strip().removesuffix(":"),
+        "hex": str(op.attributes["hex"]) == "true",
+        "operands": len(values),
+    }
+    signed = list(op.attributes["isSigned"]) if values else []
+    where = source_line(op)
+    if not values:
+        graph.append(Print(where, number=len(graph.prints)))
+        graph.prints.append({**row, "operand": 0, "dtype": None, "shape": [], "signed": False})
+    for number, (value, sign) in enumerate(zip(values, signed, strict=True)):
+        dtype, shape = value.elem, list(value.shape or ())
+        if is_pointer(dtype):
+            dtype, value = "ptr", convert_pointer.addresses(graph, value)
+        if value.shape is None:
+            value = graph.splat(value, (1,))
+        if value.elem == "i1":
+            value = graph.map("arith.extui", [value], "i8")
+        assert value.shape is not None
+        buffer = graph.buffer(value.shape, value.elem)
+        graph.append(Fill(where, shape=value.shape, buffer=buffer, value=value))
+        graph.append(Print(where, number=len(graph.prints), buffer=buffer))
+        graph.prints.append({**row, "operand": number, "dtype": dtype, "shape": shape, "signed": bool(sign)})
     return []

@@ -38,6 +38,7 @@ def load(graph: Graph, op: Any) -> Sequence[Node] | None:
     if is_pointer(elem):
         if other is not None:
             other = convert_pointer.addresses(graph, other)
+        graph.addresses = True
         address = _load(graph, op, pointer, shape, "i64", mask, other)
         return [convert_pointer.at_addresses(graph, address, elem)]
     return [_load(graph, op, pointer, shape, elem, mask, other)]

@@ -84,6 +84,7 @@ def ptr_to_int(graph: Graph, op: Any) -> Sequence[Node] | None:
 @rule("tt.int_to_ptr")
 def int_to_ptr(graph: Graph, op: Any) -> Sequence[Node] | None:
     (address,) = graph.operands(op)
+    graph.addresses = True
     return [at_addresses(graph, address, type_of(op.results[0])[1])]
 
 

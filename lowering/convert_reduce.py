@@ -6,7 +6,7 @@
 A combine function that is one known operation, or a known way to write one (`PATTERNS`), has an
 identity: rows shorter than the block are then just shorter loops. Any other function becomes a
 func of its own, and the first elements are its start value. Combines are taken to be associative and
-commutative, as on every Triton backend. Declines: combine functions with regions of their own.
+commutative, as on every Triton backend. Declines: combine functions that use values computed outside of them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch_rvv.lowering.convert_arith import function_symbol
-from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule
+from torch_rvv.lowering import convert_region
+from torch_rvv.lowering.convert_shape import view
+from torch_rvv.lowering.graph import Graph, check_elements, rule, type_of
 from torch_rvv.lowering.nodes import Combine, Node, Reduce, Scan, Statement
-from torch_rvv.lowering.scratch import read_scalar, truth
+from torch_rvv.lowering.scratch import materialise, read_scalar, truth
 from torch_rvv.lowering.ttir import source_line
 
 from torch_rvv.errors import Declined
@@ -48,6 +49,9 @@ KINDS: dict[str, Callable[[str], str]] = {
     "maxui": lambda e: "0",
     "minui": lambda e: "-1",
 }
+
+# Those that mean the same on bytes that are 0 or 1.
+_OF_BOOLEANS = {"andi", "ori", "xori"}
 
 # Longer ways to write a known combine, as `_shape` prints them.
 PATTERNS = {
@@ -82,7 +86,10 @@ def combine_of(graph: Graph, op: Any, elems: list[str]) -> Combine:
         kind = PATTERNS.get(_shape(block))
         if kind is None and len(ops) == 2 and set(ops[0].operands) == set(block.arguments):
             kind = ops[0].name.removeprefix("arith.")
-        if kind in KINDS and list(ops[-1].operands)[0] == ops[-2].results[0]:
+        if any(_booleans(block)):
+            if kind in _OF_BOOLEANS:
+                return Combine(kind, identity="1" if kind == "andi" else "0")
+        elif kind in KINDS and list(ops[-1].operands)[0] == ops[-2].results[0]:
             return Combine(kind, identity=KINDS[kind](elems[0]))
     return _function(graph, op, block, elems)
 
@@ -90,55 +97,52 @@ def combine_of(graph: Graph, op: Any, elems: list[str]) -> Combine:
 def _function(graph: Graph, op: Any, block: Any, elems: list[str]) -> Combine:
     """The combine as a private function: (acc..., value...) -> acc..."""
     symbol = f"combine{len(graph.functions)}"
-    names = {a: f"%{'ab'[i >= len(elems)]}{i % len(elems)}" for i, a in enumerate(block.arguments)}
+    arguments = [Node("argument", (1,), elem, name=f"%{side}{i}") for side in "ab" for i, elem in enumerate(elems)]
+    seen = [truth(graph, a) if boolean else a for a, boolean in zip(arguments, _booleans(block), strict=True)]
+    results = convert_region.evaluate(graph, block, seen)
+    results = [graph.map("arith.extui", [r], "i8") if r.elem == "i1" else r for r in results]
     types = ", ".join(elems)
-    lines = [
-        f"func.func private @{symbol}("
-        + ", ".join(f"{names[a]}: {e}" for a, e in zip(block.arguments, elems + elems, strict=True))
-        + f") -> ({types}) {{"
-    ]
-    for i, inner in enumerate(o.operation for o in block.operations):
-        if len(inner.regions):
-            raise Declined("a combine function with control flow", where=source_line(op))
-        operands = []
-        for value in inner.operands:
-            if value not in names:
-                names[value] = _captured(graph, value, lines, op)
-            operands.append(names[value])
-        if inner.name == "tt.extern_elementwise":
-            called = function_symbol(graph, inner)
-            names[inner.results[0]] = f"%v{i}_0"
-            ins, out = ", ".join(str(v.type) for v in inner.operands), inner.results[0].type
-            lines.append(f"  %v{i}_0 = func.call @{called}({', '.join(operands)}) : ({ins}) -> {out}")
-            continue
-        if inner.name in ("tt.reduce.return", "tt.scan.return"):
-            lines.append(f"  func.return {', '.join(operands)} : {types}")
-            continue
-        if inner.name.startswith("tt."):
-            raise Declined(f"a combine function with {inner.name}", where=source_line(inner))
-        for j, result in enumerate(inner.results):
-            names[result] = f"%v{i}_{j}"
-        results = ", ".join(names[r] for r in inner.results)
-        ins, outs = (", ".join(str(v.type) for v in values) for values in (inner.operands, inner.results))
-        lines.append(
-            f'  {results} = "{inner.name}"({", ".join(operands)}) {{{attributes(inner)}}} : ({ins}) -> ({outs})'
-        )
-    graph.functions[symbol] = "\n".join([*lines, "}"])
+    names = {a: a.name for a in arguments}
+    lines: list[str] = []
+    returned = [_written(result, names, lines, op) for result in results]
+    head = ", ".join(f"{a.name}: {a.elem}" for a in arguments)
+    graph.functions[symbol] = "\n".join(
+        [
+            f"func.func private @{symbol}({head}) -> ({types}) {{",
+            *lines,
+            f"  func.return {', '.join(returned)} : {types}",
+            "}",
+        ]
+    )
     return Combine(function=symbol)
 
 
-def _captured(graph: Graph, value: Any, lines: list[str], op: Any) -> str:
-    """A constant that canonicalisation moved out of the region, back in."""
-    node = graph.values.get(value)
-    if node is None or node.kind != "scalar" or not isinstance(node.attr, str):
-        raise Declined("a combine function that uses a value from outside", where=source_line(op))
-    name = f"%k{node.id}"
-    lines.append(
-        f"  {name} = arith.constant {node.attr} : {node.elem}"
-        if node.elem != "i1"
-        else f"  {name} = arith.constant {node.attr}"
-    )
-    return name
+def _booleans(block: Any) -> list[bool]:
+    return [str(a.type) == "i1" for a in block.arguments]
+
+
+def _written(node: Node, names: dict[Node, str], lines: list[str], op: Any) -> str:
+    """A node of a combine function as lines of text; its name."""
+    if node in names:
+        return names[node]
+    name = f"%v{len(names)}"
+    names[node] = name
+    if node.kind == "splat":
+        scalar = node.args[0]
+        if not isinstance(scalar.attr, str):
+            raise Declined("a combine function that uses a value from outside", where=source_line(op))
+        lines.append(f"  {name} = arith.constant {scalar.attr}" + ("" if node.elem == "i1" else f" : {node.elem}"))
+        return name
+    if node.kind != "map":
+        raise Declined(f"a combine function with a {node.kind}", where=source_line(op))
+    args = [_written(a, names, lines, op) for a in node.args]
+    attr, result, results = node.attr
+    types, outs = ", ".join(a.elem for a in node.args), ", ".join([node.elem] * results)
+    several = f":{results}" if results > 1 else ""
+    lines.append(f'  {name}{several} = "{node.op}"({", ".join(args)}) {{{attr}}} : ({types}) -> ({outs})')
+    if several:
+        names[node] = f"{name}#{result}"
+    return names[node]
 
 
 def _fold(graph: Graph, op: Any, make: Callable[..., Statement], drop_axis: bool) -> list[Node] | None:
@@ -148,12 +152,8 @@ def _fold(graph: Graph, op: Any, make: Callable[..., Statement], drop_axis: bool
     shape = values[0].shape
     assert shape is not None
     booleans = [v.elem == "i1" for v in values]
+    values = [graph.map("arith.extui", [v], "i8") if v.elem == "i1" else v for v in values]
     combine = combine_of(graph, op, [v.elem for v in values])
-    if any(booleans):
-        if combine.kind not in ("andi", "ori", "xori"):
-            raise Declined(f"a fold of booleans by {combine.kind or 'a function'}", where=source_line(op))
-        values = [graph.map("arith.extui", [v], "i8") for v in values]
-        combine = Combine(combine.kind, identity="1" if combine.kind == "andi" else "0")
     out = tuple(n for d, n in enumerate(shape) if d != axis) if drop_axis else shape
     buffers = [graph.buffer(out or (1,), v.elem) for v in values]
     make(graph, op, shape, axis, values, buffers, combine)
@@ -189,3 +189,26 @@ def reduce(graph: Graph, op: Any) -> Sequence[Node] | None:
 @rule("tt.scan")
 def scan(graph: Graph, op: Any) -> Sequence[Node] | None:
     return _fold(graph, op, _scan, drop_axis=False)
+
+
+@rule("tt.histogram")
+def histogram(graph: Graph, op: Any) -> Sequence[Node] | None:
+    """For each bin, how many elements fall into it: a sum of comparisons."""
+    source, *rest = graph.operands(op)
+    (bins,), elem = type_of(op.results[0])  # type: ignore[misc]
+    assert source.shape is not None
+    shape = (source.shape[0], bins)
+
+    def down(node: Node) -> Node:
+        return view(graph, "broadcast", view(graph, "expand_dims", node, (shape[0], 1), 1), shape)
+
+    numbers = Node("range", (bins,), source.elem, attr=0, nonnegative=True)
+    across = view(graph, "broadcast", view(graph, "expand_dims", numbers, (1, bins), 0), shape)
+    equal = graph.map("arith.cmpi", [down(materialise(graph, source)), across], "i1", "predicate = 0 : i64")
+    for mask in rest:
+        equal = graph.map("arith.andi", [equal, down(mask)], "i1")
+    one = graph.map("arith.extui", [equal], elem)
+    buffer = graph.buffer((bins,), elem)
+    combine = Combine("addi", identity=KINDS["addi"](elem))
+    _reduce(graph, op, shape, 0, [one], [buffer], combine)
+    return [buffer]

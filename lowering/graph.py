@@ -59,6 +59,10 @@ class Graph:
         self.functions: dict[str, str] = {}
         self.callees: dict[str, Any] = {}
         self.asserts: list[str] = []
+        self.prints: list[dict[str, Any]] = []
+        self.lanes: tuple[int, ...] | None = None
+        self.saturate = True
+        self.addresses = False
         self.name = ""
         self._constants: dict[tuple[str, str], Node] = {}
         self._null: Node | None = None
@@ -90,7 +94,11 @@ class Graph:
         return self.values[value]
 
     def operands(self, op: Any) -> list[Node]:
-        return [self.values[v] for v in op.operands]
+        """The values of an operation's operands; among `lanes`, scalars as tensors of copies."""
+        nodes = [self.values[v] for v in op.operands]
+        if self.lanes is None:
+            return nodes
+        return [self.splat(n, self.lanes) if n.shape is None else n for n in nodes]
 
     # -- scalars
 

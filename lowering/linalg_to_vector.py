@@ -27,6 +27,9 @@ from torch_rvv.lowering.writer import Writer
 from torch_rvv.errors import LoweringError
 
 ALIGNMENT = 64
+PRINT = "torch_rvv.print"
+# Offset in bytes of the print function in a context.
+PRINT_FIELD = 24
 
 
 class ToVector:
@@ -78,6 +81,9 @@ class ToVector:
             raise LoweringError(f"the vector stage has no form for {op.name}")
         if op.name == "func.call" and callee_of(op) in self.functions:
             raise LoweringError("a combine function outside of a loop body")
+        if op.name == "func.call" and callee_of(op) == PRINT:
+            self._print(op)
+            return
         args = [self.value(v) for v in op.operands]
         elems = [str(r.type) for r in op.results]
         if op.name.startswith("llvm.") or (op.name == "func.call" and callee_of(op) == "torch_rvv.check"):
@@ -100,6 +106,21 @@ class ToVector:
             self.writer.line(text)
             return
         self.define(op.results[0], self.emit(text))
+
+    def _print(self, op: Any) -> None:
+        """A call of the context's print function (torch_rvv.h)."""
+        w = self.writer
+        arguments = ", ".join(["%context", *(self.name(v) for v in op.operands)])
+        field = w.op(f"llvm.getelementptr %context[{PRINT_FIELD}] : (!llvm.ptr) -> !llvm.ptr, i8")
+        function = w.op(f"llvm.load {field} : !llvm.ptr -> !llvm.ptr")
+        types = "!llvm.ptr, i32, i32, i32, i32, !llvm.ptr, i64"
+        w.line(f"llvm.call {function}({arguments}) : !llvm.ptr, ({types}) -> ()")
+
+    def pointer_of(self, op: Any) -> None:
+        """memref.extract_aligned_pointer_as_index."""
+        base = self.views[op.operands[0]].base
+        address = self.writer.op(f"llvm.ptrtoint {base} : !llvm.ptr to i64")
+        self.define(op.results[0], self.writer.op(f"arith.index_cast {address} : i64 to index"))
 
     def constant(self, op: Any) -> None:
         text = str(op.attributes["value"]).split(" : ")[0]
@@ -292,6 +313,7 @@ class ToVector:
 _HANDLERS = {
     "arith.constant": ToVector.constant,
     "memref.alloca": ToVector.alloca,
+    "memref.extract_aligned_pointer_as_index": ToVector.pointer_of,
     "memref.reinterpret_cast": ToVector.reinterpret,
     "memref.load": ToVector.load,
     "builtin.unrealized_conversion_cast": ToVector.cast,
@@ -341,8 +363,10 @@ def _entry(name: str, program: str, elems: list[str], carrier: Any) -> list[str]
         y = w.op(f"arith.remui {rest}, {wide[1]} : i64")
         z = w.op(f"arith.divui {q}, {plane} : i64")
         ids = [w.op(f"arith.trunci {v} : i64 to i32") for v in (x, y, z)]
-        kinds = ", ".join([*(carrier(e) for e in elems), *["i32"] * 6, "!llvm.ptr"])
-        done = w.op(f"func.call @{program}({', '.join([*names, *ids, *sizes, scratch])}) : ({kinds}) -> i32")
+        kinds = ", ".join([*(carrier(e) for e in elems), *["i32"] * 6, "!llvm.ptr", "!llvm.ptr"])
+        done = w.op(
+            f"func.call @{program}({', '.join([*names, *ids, *sizes, scratch, '%context'])}) : ({kinds}) -> i32"
+        )
         w.line(f"scf.yield {w.op(f'arith.addi {q}, {one} : i64')}, {done} : i64, i32")
     w.line(f"func.return {result}#1 : i32")
     return [*w.lines, "  }"]
@@ -366,7 +390,7 @@ def linalg_to_vector(text: str, metadata: dict[str, Any], options: Any) -> str:
     arguments = ", ".join(f"%a{i}: {carrier(e)}" for i, e in enumerate(elems))
     lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)"]
     lines.append(
-        f"  func.func private @{program}({arguments}, %scratch: !llvm.ptr) -> i32"
+        f"  func.func private @{program}({arguments}, %scratch: !llvm.ptr, %context: !llvm.ptr) -> i32"
         " attributes {llvm.linkage = #llvm.linkage<internal>} {"
     )
     lines += to.writer.lines

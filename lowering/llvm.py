@@ -22,6 +22,7 @@ from subprocess import run
 from typing import Any
 
 import llvmlite.binding as llvm
+from torch_rvv.lowering.assembler import compile_ir
 from torch_rvv.lowering.mlir import context, ir, llvm_dialect, run_passes
 
 from torch_rvv.errors import InstallError, LoweringError
@@ -212,13 +213,20 @@ def optimise(text: str, target: Target) -> Any:
     return module
 
 
+_INLINE_ASSEMBLY = re.compile(r"^ .*\bcall\b.* asm ", re.M)
+
+
 def to_object(text: str, target: Target) -> bytes:
     """The riscv64 ELF object of LLVM IR text."""
+    if _INLINE_ASSEMBLY.search(text):
+        return compile_ir(str(optimise(text, target)), to_text=False)
     return _machine(target).emit_object(optimise(text, target))
 
 
 def to_assembly(text: str, target: Target) -> str:
     """The assembly of LLVM IR text, for reading."""
+    if _INLINE_ASSEMBLY.search(text):
+        return compile_ir(str(optimise(text, target)), to_text=True).decode()
     return _machine(target).emit_assembly(optimise(text, target))
 
 

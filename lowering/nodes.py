@@ -215,6 +215,14 @@ class Check(Statement):
 
 
 @dataclass(eq=False)
+class Print(Statement):
+    """Hand the contents of a buffer (or nothing) to the host. number: of the row in the metadata's `prints`."""
+
+    number: int = 0
+    buffer: Node | None = None
+
+
+@dataclass(eq=False)
 class Region:
     """Statements in order, with the scalars that name its block arguments and what it yields."""
 

@@ -14,6 +14,7 @@ kernel's arguments, then program ids x, y, z, then grid sizes x, y, z, and retur
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch_rvv.lowering.access import Analysis, Space, Split
@@ -30,6 +31,7 @@ from torch_rvv.lowering.nodes import (
     For,
     If,
     Node,
+    Print,
     Reduce,
     Region,
     Root,
@@ -39,6 +41,7 @@ from torch_rvv.lowering.nodes import (
     Statement,
     Store,
     While,
+    bytes_of,
     pointee,
     walk,
 )  # fmt: skip
@@ -48,6 +51,7 @@ from torch_rvv.lowering.writer import Writer, mlir_type, storage
 from torch_rvv.errors import Declined
 
 SMALLEST_SPLIT = 8
+PRINT = "torch_rvv.print"
 
 
 class ToLinalg:
@@ -128,6 +132,20 @@ class ToLinalg:
         assert s.condition is not None
         code = self.writer.op(f"arith.constant {s.code} : i32")
         self.writer.line(f"func.call @torch_rvv.check({s.condition.name}, {code}) : (i1, i32) -> ()")
+
+    def print(self, s: Print) -> None:
+        w = self.writer
+        number = w.op(f"arith.constant {s.number} : i32")
+        ids = "%pid_x, %pid_y, %pid_z"
+        if s.buffer is None:
+            size, at = w.op("arith.constant 0 : i64"), w.op("llvm.mlir.zero : !llvm.ptr")
+        else:
+            kind = memory_type(s.buffer, s.buffer.elem)
+            index = w.op(f"memref.extract_aligned_pointer_as_index {s.buffer.name} : {kind} -> index")
+            address = w.op(f"arith.index_cast {index} : index to i64")
+            at = w.op(f"llvm.inttoptr {address} : i64 to !llvm.ptr")
+            size = w.op(f"arith.constant {math.prod(s.buffer.shape or ()) * bytes_of(s.buffer.elem)} : i64")
+        w.line(f"func.call @{PRINT}({number}, {ids}, {at}, {size}) : (i32, i32, i32, i32, !llvm.ptr, i64) -> ()")
 
     def loop(self, s: For) -> None:
         assert s.lower is not None and s.upper is not None and s.step is not None
@@ -424,6 +442,7 @@ _EMIT = {
     ScalarOp: ToLinalg.scalar_op,
     ScalarLoad: ToLinalg.scalar_load,
     Check: ToLinalg.check,
+    Print: ToLinalg.print,
     For: ToLinalg.loop,
     If: ToLinalg.branch,
     While: ToLinalg.while_loop,
@@ -443,6 +462,8 @@ def function(graph: Graph, noalias: bool) -> tuple[str, list[dict[str, Any]]]:
     if any("%domain " in line for line in to.writer.lines):
         buffers[to.domain.name] = to.domain
     lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)"]
+    if graph.prints:
+        lines.append(f"  func.func private @{PRINT}(i32, i32, i32, i32, !llvm.ptr, i64)")
     for text in graph.functions.values():
         lines += ["  " + line for line in text.split("\n")]
     lines.append(f"  func.func @{graph.name}({arguments}) {{")

@@ -184,7 +184,7 @@ FORMATS: dict[str, Format] = {
     "bitcast": Format(_cast),
     "broadcast": Format(_cast),
     "call": Format(_functional),
-    "cat": Format(_functional),
+    "cat": Format(_cast),
     "clampf": Format(_same),
     "descriptor_gather": Format(_functional),
     "descriptor_load": Format(_descriptor_load),
@@ -242,6 +242,22 @@ def _split_location(text: str) -> tuple[str, str]:
     return text, ""
 
 
+def _dictionary(head: str) -> tuple[str, str]:
+    """The text without its `{...}`, and what stands in that."""
+    start, quoted, depth = -1, False, 0
+    for i, c in enumerate(head):
+        if c == '"' and head[i - 1 : i] != "\\":
+            quoted = not quoted
+        elif c == "{" and not quoted:
+            start = i if depth == 0 else start
+            depth += 1
+        elif c == "}" and not quoted:
+            depth -= 1
+            if depth == 0:
+                return head[:start] + head[i + 1 :], head[start + 1 : i].strip()
+    return head, ""
+
+
 def _line(line: str) -> str:
     match = _TERMINATOR.match(line)
     if match:
@@ -269,16 +285,13 @@ def _line(line: str) -> str:
     if head.startswith(": "):
         head, signature = "", head[2:]
     attributes = []
-    if head.endswith("}"):
-        start = head.rindex(" {") + 1 if " {" in head else 0
-        inner = head[start + 1 : -1].strip()
-        attributes += [inner] if inner else []
-        head = head[:start].strip()
     if row.string:
         quote = re.search(r'"(?:[^"\\]|\\.)*"', head)
         if quote:
             attributes.append(f"{row.string} = {quote.group(0)}")
-            head = head.replace(quote.group(0), "")
+            head = head[: quote.start()] + head[quote.end() :]
+    head, inner = _dictionary(head)
+    attributes += [inner] if inner else []
     values = _VALUE.findall(head) + late
     bare = _VALUE.sub("", head)
     if op == "call":

@@ -1,6 +1,7 @@
 """Stage 1, TTIR text → linalg text: read, apply the rules, settle hazards, write.
 
-Fills the metadata: name, signature, asserts, written (argument numbers), accesses.
+Fills the metadata: name, signature, asserts, prints, addresses (whether integers become pointers), written
+(argument numbers), accesses.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from typing import Any
 # Importing a convert_*.py registers its rules.
 from torch_rvv.lowering import (  # noqa: F401
     convert_arith,
+    convert_assembly,
     convert_atomic,
     convert_block,
     convert_branch,
+    convert_cast,
     convert_control,
     convert_debug,
     convert_dot,
     convert_memory,
     convert_pointer,
     convert_reduce,
+    convert_region,
     convert_shape,
     hazards,
     share,
@@ -43,7 +47,7 @@ def _signature(elem: str) -> str:
     return _SIGNATURE.get(elem, elem)
 
 
-def build(module: Any) -> Graph:
+def build(module: Any, saturate: bool = True) -> Graph:
     """The graph of a TTIR module's one public function."""
     functions = [op.operation for op in module.body.operations if op.operation.name == "func.func"]
     public = [
@@ -55,6 +59,7 @@ def build(module: Any) -> Graph:
         raise Declined(f"a module with {len(public)} kernels")
     (function,) = public
     graph = Graph()
+    graph.saturate = saturate
     graph.name = function.attributes["sym_name"].value
     graph.callees = {f.attributes["sym_name"].value: f for f in functions if f != function}
     arguments = _arguments(graph, function)
@@ -118,13 +123,15 @@ def written(graph: Graph) -> list[int]:
 def ttir_to_linalg(text: str, metadata: dict[str, Any], options: Any) -> str:
     """Stage function. Raises Declined with the Triton source line."""
     with context():
-        graph = build(read(text))
+        graph = build(read(text), options.saturate)
         hazards.settle(graph, options.noalias)
         share.settle(graph)
         result, accesses = to_linalg.function(graph, options.noalias)
     metadata["name"] = graph.name
     metadata["signature"] = [_signature(a.elem) for a in graph.arguments[:-6]]
     metadata["asserts"] = graph.asserts
+    metadata["prints"] = graph.prints
+    metadata["addresses"] = graph.addresses
     metadata["written"] = written(graph)
     metadata["accesses"] = accesses
     return result

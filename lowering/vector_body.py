@@ -452,12 +452,49 @@ class Strip:
             raise Declined("an atomic in a vector loop")
         writer, level = self.writers[-1], len(self.writers) - 1
         args = [self.get(v) for v in op.operands]
+        elem = str(op.results[0].type)
+        if op.name == "llvm.atomicrmw" and elem in ("f16", "bf16"):
+            name = self._atomic_half(writer, args[0].name, args[1].name, elem)
+            self.values[op.results[0]] = Value(name, elem, level)
+            return
         ins = ", ".join(self.operations.carrier(a.elem) for a in args)
         outs = ", ".join(str(r.type) for r in op.results)
         name = writer.op(
             f'"{op.name}"({", ".join(a.name for a in args)}) {{{attributes(op)}}} : ({ins}) -> ({outs})', "v"
         )
         self.values[op.results[0]] = Value(name, str(op.results[0].type), level)
+
+    def _atomic_half(self, writer: Writer, pointer: str, addend: str, elem: str) -> str:
+        """An atomic addition to a half-precision number, as a loop of compare-and-exchange; the old value."""
+        emit = lambda text, results=1: writer.op(text, "v")  # noqa: E731
+        bits = "i16"
+        soft = self.operations.soft(elem)
+
+        def wide(name: str) -> str:
+            if soft:
+                return self.operations.widen(name, elem, None, emit)
+            return emit(f"arith.extf {emit(f'arith.bitcast {name} : i16 to f16')} : f16 to f32")
+
+        def narrow(name: str) -> str:
+            if soft:
+                return self.operations.narrow(name, elem, None, emit)
+            return emit(f"arith.bitcast {emit(f'arith.truncf {name} : f32 to f16')} : f16 to i16")
+
+        if not soft:
+            addend = emit(f"arith.bitcast {addend} : f16 to i16")
+        more = wide(addend)
+        first = emit(f"llvm.load {pointer} : !llvm.ptr -> {bits}")
+        result, old, again = writer.fresh("old"), writer.fresh("v"), writer.fresh("v")
+        with writer.block(f"{result} = scf.while ({old} = {first}) : ({bits}) -> {bits} {{", "} do {"):
+            new = narrow(emit(f"arith.addf {wide(old)}, {more} : f32"))
+            pair = emit(f"llvm.cmpxchg {pointer}, {old}, {new} acq_rel acquire : !llvm.ptr, {bits}")
+            seen = emit(f"llvm.extractvalue {pair}[0] : !llvm.struct<({bits}, i1)>")
+            done = emit(f"llvm.extractvalue {pair}[1] : !llvm.struct<({bits}, i1)>")
+            failed = emit(f"arith.xori {done}, {emit('arith.constant true')} : i1")
+            writer.line(f"scf.condition({failed}) {seen} : {bits}")
+        with writer.block(f"^bb0({again}: {bits}):"):
+            writer.line(f"scf.yield {again} : {bits}")
+        return result if soft else emit(f"arith.bitcast {result} : i16 to f16")
 
 
 # Operations whose form takes the strip's length, and so must stand inside the strip loop.
@@ -474,6 +511,7 @@ _SPECIAL: dict[str, Callable[[Strip, Any], None]] = {
     "llvm.cmpxchg": Strip.atomic,
     "llvm.getelementptr": Strip.atomic,
     "llvm.extractvalue": Strip.atomic,
+    "llvm.inline_asm": Strip.atomic,
 }
 # Operations that keep a body scalar.
-SCALAR_ONLY = frozenset({"llvm.atomicrmw", "llvm.cmpxchg"})
+SCALAR_ONLY = frozenset({"llvm.atomicrmw", "llvm.cmpxchg", "llvm.inline_asm"})

@@ -88,7 +88,7 @@ def rvv(
         raise OptionError(f"lmul={lmul!r} is not an LMUL", hint="Known: 1, 2, 4, 8.")
     if ours.get("device") is not None:
         get_device(ours["device"])
-    codegen = CodegenOptions(target=target, lmul=lmul)
+    codegen = CodegenOptions(target=target, lmul=lmul, saturate=False)
     placement = Placement(device=ours.get("device"), codegen=codegen)
     inductor.register()
     patches = inductor.patches(theirs)

@@ -25,12 +25,14 @@ class CodegenOptions:
 
     noalias: distinct pointer arguments never overlap in memory (the launcher checks, and otherwise
     uses the twin compiled with False). lmul: force this LMUL (1, 2, 4, 8) instead of choosing it from
-    live values.
+    live values. saturate: casts to 8-bit floats end at the largest finite number, as Triton's do; aten's
+    make NaN or infinity of what is larger.
     """
 
     target: Target = field(default_factory=lambda: _default_target())
     noalias: bool = True
     lmul: int | None = None
+    saturate: bool = True
 
     def key(self) -> str:
         """A digest of everything here."""
