@@ -72,9 +72,11 @@ class Body:
         if node.kind == "load":
             return self._load(node, index)
         if node.kind == "gather":
-            buffer, at = node.args
+            buffer, at, *_ = node.args
             moved = (*index[: node.attr], self.analysis.linear(at, index), *index[node.attr + 1 :])
-            return self._read(buffer, node.elem, flat(buffer, moved), node.where)
+            form = flat(buffer, moved)
+            mask, other = node.args[2:] if len(node.args) > 2 else (None, None)
+            return self._masked_read(buffer, node.elem, form, index, mask, other, node.where)
         raise Declined(f"no body for a value of kind {node.kind}", where=node.where)
 
     def _map(self, node: Node, args: list[str]) -> str:
@@ -98,14 +100,27 @@ class Body:
         pointer = node.args[0]
         base, offset = pointer.args
         form = self.analysis.linear(offset, index)
+        return self._masked_read(base, node.elem, form, index, mask, other, node.where)
+
+    def _masked_read(
+        self,
+        base: Node,
+        elem: str,
+        form: Linear,
+        index: Index,
+        mask: Node | None,
+        other: Node | None,
+        where: str | None,
+    ) -> str:
+        """base[form] where the mask holds at an index, `other` (or zero) elsewhere."""
         left = []
         if mask is not None:
             left = [c for c in self.analysis.conjuncts(mask, index) if not self.analysis.implied(*c)]
         if not left:
-            return self._read(base, node.elem, form, node.where)
+            return self._read(base, elem, form, where)
         condition = self.condition(left)
-        instead = self.value(other, index) if other is not None else self._zero(node.elem)
-        return self.guarded(condition, node.elem, lambda: self._indexed(base, node.elem, form, node.where), instead)
+        instead = self.value(other, index) if other is not None else self._zero(elem)
+        return self.guarded(condition, elem, lambda: self._indexed(base, elem, form, where), instead)
 
     def condition(self, conjuncts: list[tuple[Node, Index]]) -> str:
         """The conjunction of what is left of a mask, as an i1."""

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from torch_rvv.lowering import convert_pointer
+from torch_rvv.lowering import convert_pointer, convert_smt
 from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule, type_of
 from torch_rvv.lowering.linear import Linear, Poly
 from torch_rvv.lowering.mlir import ir
@@ -79,6 +79,10 @@ def select(graph: Graph, op: Any) -> Sequence[Node] | None:
         condition = graph.splat(condition, yes.shape)
     if is_pointer(yes.elem):
         return [convert_pointer.select(graph, condition, yes, no)]
+    if yes.kind == "gather" and len(yes.args) == 2:
+        # What is not chosen need not be read: its index may lie anywhere.
+        masked = Node("gather", yes.shape, yes.elem, (*yes.args, condition, no), attr=yes.attr, where=source_line(op))
+        return [masked]
     return [graph.map("arith.select", [condition, yes, no], yes.elem)]
 
 
@@ -132,6 +136,9 @@ _LIBDEVICE = {
 
 @rule("tt.extern_elementwise")
 def extern_elementwise(graph: Graph, op: Any) -> Sequence[Node] | None:
+    special = convert_smt.FUNCTIONS.get(op.attributes["symbol"].value)
+    if special is not None:
+        return special(graph, op)
     args = graph.operands(op)
     _, elem = type_of(op.results[0])
     name = op.attributes["symbol"].value.removeprefix("rvv.")

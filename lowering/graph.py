@@ -206,6 +206,16 @@ class Graph:
             self.values[value] = node
 
 
+def inside_loop(op: Any) -> bool:
+    """Whether an operation stands in a loop of its function."""
+    parent = op.parent
+    while parent is not None and parent.name != "func.func":
+        if parent.name in ("scf.for", "scf.while"):
+            return True
+        parent = parent.parent
+    return False
+
+
 def type_of(value: Any) -> tuple[tuple[int, ...] | None, str]:
     return parse_type(str(value.type))
 

@@ -215,6 +215,14 @@ class Check(Statement):
 
 
 @dataclass(eq=False)
+class Allocate(Statement):
+    """result = the address of a buffer, for pointers to it."""
+
+    buffer: Node | None = None
+    result: Node | None = None
+
+
+@dataclass(eq=False)
 class Print(Statement):
     """Hand the contents of a buffer (or nothing) to the host. number: of the row in the metadata's `prints`."""
 

@@ -24,6 +24,7 @@ from torch_rvv.lowering.graph import Graph
 from torch_rvv.lowering.hazards import elementwise, every, may_alias
 from torch_rvv.lowering.linear import Atom, Dim, Linear, Poly
 from torch_rvv.lowering.nodes import (
+    Allocate,
     Atomic,
     Check,
     Dot,
@@ -133,6 +134,14 @@ class ToLinalg:
         code = self.writer.op(f"arith.constant {s.code} : i32")
         self.writer.line(f"func.call @torch_rvv.check({s.condition.name}, {code}) : (i1, i32) -> ()")
 
+    def allocate(self, s: Allocate) -> None:
+        assert s.buffer is not None and s.result is not None
+        self.writer.line(f"{s.result.name} = arith.index_cast {self._address(s.buffer)} : index to i64")
+
+    def _address(self, buffer: Node) -> str:
+        kind = memory_type(buffer, buffer.elem)
+        return self.writer.op(f"memref.extract_aligned_pointer_as_index {buffer.name} : {kind} -> index")
+
     def print(self, s: Print) -> None:
         w = self.writer
         number = w.op(f"arith.constant {s.number} : i32")
@@ -140,9 +149,7 @@ class ToLinalg:
         if s.buffer is None:
             size, at = w.op("arith.constant 0 : i64"), w.op("llvm.mlir.zero : !llvm.ptr")
         else:
-            kind = memory_type(s.buffer, s.buffer.elem)
-            index = w.op(f"memref.extract_aligned_pointer_as_index {s.buffer.name} : {kind} -> index")
-            address = w.op(f"arith.index_cast {index} : index to i64")
+            address = w.op(f"arith.index_cast {self._address(s.buffer)} : index to i64")
             at = w.op(f"llvm.inttoptr {address} : i64 to !llvm.ptr")
             size = w.op(f"arith.constant {math.prod(s.buffer.shape or ()) * bytes_of(s.buffer.elem)} : i64")
         w.line(f"func.call @{PRINT}({number}, {ids}, {at}, {size}) : (i32, i32, i32, i32, !llvm.ptr, i64) -> ()")
@@ -406,9 +413,9 @@ def _stored(root: Root) -> list[Node]:
     return [root.value, *([root.compare] if root.compare is not None else [])]
 
 
-def _buffers(root: Root) -> list[Node]:
+def _buffers(root: Statement) -> list[Node]:
     """The buffers that a statement writes."""
-    if isinstance(root, Reduce):
+    if isinstance(root, Scan | Reduce):
         return root.buffers
     buffer = getattr(root, "buffer", None)
     return [buffer] if buffer is not None else []
@@ -442,6 +449,7 @@ _EMIT = {
     ScalarOp: ToLinalg.scalar_op,
     ScalarLoad: ToLinalg.scalar_load,
     Check: ToLinalg.check,
+    Allocate: ToLinalg.allocate,
     Print: ToLinalg.print,
     For: ToLinalg.loop,
     If: ToLinalg.branch,
@@ -457,7 +465,7 @@ def function(graph: Graph, noalias: bool) -> tuple[str, list[dict[str, Any]]]:
     arguments = ", ".join(f"{a.name}: {mlir_type(a.elem)}" for a in graph.arguments)
     buffers: dict[str, Node] = {}
     for statement, _, _ in every(graph.region):
-        for buffer in statement.buffers if isinstance(statement, Scan | Reduce) else _buffers(statement):  # type: ignore[arg-type]
+        for buffer in _buffers(statement):
             buffers[buffer.name] = buffer
     if any("%domain " in line for line in to.writer.lines):
         buffers[to.domain.name] = to.domain

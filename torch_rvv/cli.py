@@ -1,4 +1,4 @@
-"""python -m torch_rvv accuracy | explain."""
+"""python -m torch_rvv accuracy | explain | bench."""
 
 from __future__ import annotations
 
@@ -49,6 +49,15 @@ def explain(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def bench(arguments: argparse.Namespace) -> int:
+    """Count instructions and model cycles of kernels, or time compiling, against other compilers."""
+    if arguments.vlen:
+        os.environ["TORCH_RVV_VLEN"] = str(arguments.vlen)
+    from torch_rvv.benchmarks.bench import Options, main
+
+    return main(arguments.suite, Options(arguments.only, arguments.peers), arguments.json, arguments.html)
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m torch_rvv", description=__doc__)
     commands = top.add_subparsers(required=True)
@@ -65,6 +74,14 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("script")
     two.add_argument("arguments", nargs=argparse.REMAINDER)
     two.set_defaults(run=explain)
+    three = commands.add_parser("bench", help=bench.__doc__)
+    three.add_argument("--suite", choices=["kernels", "compile"], default="kernels")
+    three.add_argument("--only", help="comma-separated names of cases or models; all by default")
+    three.add_argument("--peers", help="comma-separated names of what to compare with, or none; all by default")
+    three.add_argument("--vlen", type=int, help="VLEN of the virtual board in bits")
+    three.add_argument("--json", help="write the results to this file")
+    three.add_argument("--html", help="write a report to this file")
+    three.set_defaults(run=bench)
     return top
 
 

@@ -18,9 +18,10 @@ from triton.backends.compiler import BaseBackend, GPUTarget
 
 from torch_rvv.errors import Declined
 from torch_rvv.knobs import CodegenOptions, knobs
-from torch_rvv.plugin import cachekey
+from torch_rvv.plugin import cachekey, extra
 from torch_rvv.plugin.dump import dump
 
+extra.install()
 _PROCESS = uuid4().hex
 _codegen: ContextVar[CodegenOptions | None] = ContextVar("torch_rvv_codegen", default=None)
 
