@@ -1,5 +1,6 @@
 # make demo, make test: all the set-up a fresh Debian machine needs, then the thing itself.
 # make lint, make long: style and types; the sweeps that run before an issue is closed.
+# make bench: instructions, modelled cycles and compile time against other compilers (docs/benchmarks.md).
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,10 @@ APT := qemu-user libc6-riscv64-cross python3-venv
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 JOBS ?= 2
 
-.PHONY: demo test lint long setup system
+# What `make bench` has besides: a scheduling model of the core, and compilers to compare with.
+BENCH_APT := llvm-22 gcc-riscv64-linux-gnu g++-riscv64-linux-gnu
+
+.PHONY: demo test lint long bench setup system
 
 demo: setup
 	$(BIN)/python examples/demo.py
@@ -21,6 +25,14 @@ long: setup
 	for dtype in float32 float16 bfloat16; do $(BIN)/python -m torch_rvv accuracy --dtype $$dtype || exit 1; done
 	$(BIN)/python -m torch_rvv accuracy --training --models gpt2,bert,resnet
 	for vlen in 128 512 1024; do $(BIN)/python -m torch_rvv accuracy --vlen $$vlen || exit 1; done
+
+bench: setup
+	@command -v llvm-mca-22 >/dev/null && command -v riscv64-linux-gnu-g++ >/dev/null \
+	  || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y --no-install-recommends $(BENCH_APT); }
+	mkdir -p build
+	for suite in kernels compile; do \
+	  $(BIN)/python -m torch_rvv bench --suite $$suite --json build/bench-$$suite.json --html build/bench-$$suite.html || exit 1; \
+	done
 
 lint: setup
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ setup(
         "torch_rvv.lowering.vecmath",
         "torch_rvv.runtime",
         "torch_rvv.benchmarks",
+        "torch_rvv.benchmarks.peers",
     ],
     package_dir={
         "torch_rvv": "torch_rvv",
@@ -21,7 +22,10 @@ setup(
         "torch_rvv.runtime": "runtime",
         "torch_rvv.benchmarks": "benchmarks",
     },
-    package_data={"torch_rvv.runtime": ["include/*.h", "worker/*.c"]},
+    package_data={
+        "torch_rvv.runtime": ["include/*.h", "worker/*.c"],
+        "torch_rvv.benchmarks": ["native/*.[ch]", "native/plain/*.c"],
+    },
     install_requires=[
         "torch==2.13.0",
         "triton==3.7.1",

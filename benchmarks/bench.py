@@ -1,0 +1,76 @@
+"""python -m torch_rvv bench: the suites, by name, and what is done with their results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch_rvv.benchmarks import cases, compiletime, html, measure, table
+from torch_rvv.benchmarks.peers import Peer, inductor_cpp, plain_c
+
+from torch_rvv.errors import OptionError
+from torch_rvv.knobs import knobs
+
+
+@dataclass(frozen=True)
+class Options:
+    """only: names of cases or models, comma-separated. peers: names of peers, "none", or None for all."""
+
+    only: str | None = None
+    peers: str | None = None
+
+
+def all_peers() -> list[Peer]:
+    return [*plain_c.peers(), *inductor_cpp.peers()]
+
+
+def select_peers(names: str | None) -> list[Peer]:
+    """The peers of a comma-separated list of names. Raises OptionError for an unknown one."""
+    if names == "none":
+        return []
+    known = {peer.name: peer for peer in all_peers()}
+    wanted = names.split(",") if names else list(known)
+    for name in wanted:
+        if name not in known:
+            raise OptionError(f"Unknown peer {name!r}", hint=f"Known: {', '.join(known)}, or none.")
+    return [known[name] for name in wanted]
+
+
+def run_kernels(options: Options) -> list[measure.Result]:
+    """Every case on every system; a line to stderr as each is done."""
+    peers = [(peer.name, peer.build) for peer in select_peers(options.peers)]
+    results = []
+    for case in cases.select(options.only):
+        results += measure.rows(case, knobs.vlen, peers)
+        print(f"{case.name}: done", file=sys.stderr, flush=True)
+    return results
+
+
+@dataclass(frozen=True)
+class Suite:
+    """How to run it, and its results as text and as a page. Each result has to_json()."""
+
+    run: Callable[[Options], Sequence[Any]]
+    text: Callable[[Sequence[Any]], str]
+    page: Callable[[Sequence[Any]], str]
+
+
+SUITES = {
+    "kernels": Suite(run_kernels, table.kernels, html.kernels),
+    "compile": Suite(lambda options: compiletime.run(options.only), compiletime.text, compiletime.page),
+}
+
+
+def main(suite: str, options: Options, json_file: str | None, html_file: str | None) -> int:
+    """Run a suite, print its table, write the files asked for. Exit code: 1 if one of ours has no figures."""
+    results = SUITES[suite].run(options)
+    print(SUITES[suite].text(results))
+    if json_file:
+        Path(json_file).write_text(json.dumps([r.to_json() for r in results], indent=1))
+    if html_file:
+        Path(html_file).write_text(SUITES[suite].page(results))
+    return int(any(r.failed for r in results))

@@ -1,0 +1,169 @@
+"""The cases of the suite `kernels`: a function, its inputs, what is counted as its work, and the limit set for us.
+
+Sizes are not powers of two, so that tails count. A case's name is its kind, and "/variant" where it has several.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from torch_rvv.errors import OptionError
+
+N = 10007
+ROWS, COLUMNS = 1000, 1000
+# Variants of the first four rows of the limits: computed in f32, so they may take this much more.
+HALF_FACTORS = {"f16": (torch.float16, 1.3), "bf16": (torch.bfloat16, 2.0)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel. shape: of the main input. elements: what instructions are divided by. flops: floating-point
+    operations that the function asks for, a function of the math library being one. limit: instructions an element, at
+    most. inputs() makes the same tensors each time."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    function: Callable[..., Any]
+    make: Callable[[torch.Generator], Sequence[torch.Tensor]]
+    elements: int
+    flops: int
+    limit: float
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition("/")[0]
+
+    def inputs(self) -> list[torch.Tensor]:
+        return list(self.make(torch.Generator().manual_seed(zlib.crc32(self.name.encode()))))
+
+    @cached_property
+    def bytes(self) -> int:
+        """Of the inputs and the result: what must move at least."""
+        inputs = self.inputs()
+        return sum(t.numel() * t.element_size() for t in (*inputs, self.function(*inputs)))
+
+
+CASES: dict[str, Case] = {}
+
+
+def add(name: str, function: Callable[..., Any], make: Callable[..., Sequence[torch.Tensor]], limit: float,
+        flops: float = 1.0, elements: int | None = None) -> None:  # fmt: skip
+    """Register a case. flops: an element. elements: of the first input, if not given."""
+    first = make(torch.Generator().manual_seed(0))[0]
+    count = elements or first.numel()
+    CASES[name] = Case(
+        name, first.dtype, tuple(first.shape), function, make, count, round(flops * count), round(limit, 4)
+    )
+
+
+def _uniform(*shape: int, dtype: torch.dtype = torch.float32, low: float = -4.0, high: float = 4.0) -> Any:
+    def make(generator: torch.Generator) -> torch.Tensor:
+        return (torch.rand(*shape, generator=generator) * (high - low) + low).to(dtype)
+
+    return make
+
+
+def _inputs(*makers: Any) -> Callable[[torch.Generator], list[torch.Tensor]]:
+    return lambda generator: [make(generator) for make in makers]
+
+
+def _indices(count: int, below: int) -> Any:
+    return lambda generator: torch.randint(0, below, (count,), generator=generator)
+
+
+# name: (function, number of inputs, limit, flops an element, lowest input)
+_POINTWISE: dict[str, tuple[Callable[..., Any], int, float, float, float]] = {
+    "relu": (torch.relu, 1, 0.20, 1, -4.0),
+    "add": (torch.add, 2, 0.20, 1, -4.0),
+    "copy": (torch.clone, 1, 0.20, 0, -4.0),
+    "exp": (torch.exp, 1, 1.2, 1, -4.0),
+    "log": (torch.log, 1, 1.2, 1, 0.001),
+    "sigmoid": (torch.sigmoid, 1, 1.2, 3, -4.0),
+    "silu": (F.silu, 1, 1.2, 4, -4.0),
+    "tanh": (torch.tanh, 1, 2.2, 1, -4.0),
+    "gelu": (F.gelu, 1, 2.2, 5, -4.0),
+    "sin": (torch.sin, 1, 2.2, 1, -4.0),
+    "cos": (torch.cos, 1, 2.2, 1, -4.0),
+}
+_ROW: dict[str, Callable[..., Any]] = {
+    "row_sum": lambda x: x.sum(-1),
+    "row_max": lambda x: x.amax(-1),
+    "row_mean": lambda x: x.mean(-1),
+}
+
+
+def _pointwise(suffix: str, dtype: torch.dtype, factor: float) -> None:
+    for name, (function, count, limit, flops, low) in _POINTWISE.items():
+        add(name + suffix, function, _inputs(*[_uniform(N, dtype=dtype, low=low)] * count), limit * factor, flops)
+    for name, function in _ROW.items():
+        add(name + suffix, function, _inputs(_uniform(ROWS, COLUMNS, dtype=dtype)), 0.25 * factor)
+
+
+def _variants() -> None:
+    _pointwise("", torch.float32, 1.0)
+    add("cast", lambda x: x.half(), _inputs(_uniform(N)), 0.20, 0)
+    add("cast/i32", lambda x: x.int(), _inputs(_uniform(N)), 0.20, 0)
+    for suffix, (dtype, factor) in HALF_FACTORS.items():
+        _pointwise("/" + suffix, dtype, factor)
+        add("cast/" + suffix, lambda x: x.float(), _inputs(_uniform(N, dtype=dtype)), 0.20 * factor, 0)
+
+
+def _rows() -> None:
+    matrix, vector = _uniform(ROWS, COLUMNS), _uniform(COLUMNS)
+    add("softmax", lambda x: torch.softmax(x, -1), _inputs(matrix), 1.6, 5)
+    add("layer_norm", lambda x, w, b: F.layer_norm(x, (COLUMNS,), w, b), _inputs(matrix, vector, vector), 0.8, 8)
+    add("rms_norm", lambda x, w: F.rms_norm(x, (COLUMNS,), w), _inputs(matrix, vector), 0.8, 5)
+    add("cumsum", lambda x: x.cumsum(-1), _inputs(matrix), 1.5)
+    channel, positive = _uniform(30), _uniform(30, low=0.1)
+    add(
+        "batch_norm_relu",
+        lambda x, mean, var, w, b: F.relu(F.batch_norm(x, mean, var, w, b, training=False)),
+        _inputs(_uniform(2, 30, 50, 50), channel, positive, channel, channel), 0.35, 5,
+    )  # fmt: skip
+
+
+def _movement() -> None:
+    tokens, width, images = 301, 300, _uniform(2, 33, 40, 50)
+    add(
+        "embedding", lambda ids, table: F.embedding(ids, table),
+        _inputs(_indices(tokens, 1003), _uniform(1003, width)), 0.3, 0, tokens * width,
+    )  # fmt: skip
+    add("gather", lambda ids, x: x[ids], _inputs(_indices(N, N), _uniform(N)), 0.6, 0)
+    add("transpose", lambda x: x.t().contiguous(), _inputs(_uniform(300, 500)), 0.4, 0)
+    add("permute_021", lambda x: x.permute(0, 2, 1).contiguous(), _inputs(_uniform(5, 100, 300)), 0.4, 0)
+    add("permute_0213", lambda x: x.permute(0, 2, 1, 3).contiguous(), _inputs(_uniform(3, 50, 12, 60)), 0.4, 0)
+    add("nchw_nhwc", lambda x: x.permute(0, 2, 3, 1).contiguous(), _inputs(images), 0.4, 0)
+    add("nchw_nhwc/back", lambda x: x.permute(0, 3, 1, 2).contiguous(), _inputs(_uniform(2, 40, 50, 33)), 0.4, 0)
+    outputs = 2 * 16 * 30 * 40
+    add("max_pool", lambda x: F.max_pool2d(x, 3, 2, 1), _inputs(_uniform(2, 16, 59, 79)), 3.0, 9, outputs)
+
+
+_variants()
+_rows()
+_movement()
+
+
+def select(names: str | None) -> list[Case]:
+    """The cases of a comma-separated list of names; a kind's name means all of its variants. None: all.
+
+    Raises OptionError for a name that is neither.
+    """
+    if not names:
+        return list(CASES.values())
+    wanted = []
+    for name in names.split(","):
+        found = [c for c in CASES.values() if name in (c.name, c.kind)]
+        if not found:
+            raise OptionError(
+                f"Unknown case {name!r}", hint=f"Known: {', '.join(dict.fromkeys(c.kind for c in CASES.values()))}."
+            )
+        wanted += found
+    return list(dict.fromkeys(wanted))

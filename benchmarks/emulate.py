@@ -1,0 +1,154 @@
+"""Runs a job under the emulator with the profiling plug-in, and reads what it counted.
+
+Counts are exact: of every executed instruction between the markers, on one thread, the same each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from subprocess import TimeoutExpired, run
+
+from torch_rvv.benchmarks.blocks import Block, basic_blocks
+from torch_rvv.benchmarks.instructions import VECTOR, classify, words
+from torch_rvv.benchmarks.jobs import Job
+from torch_rvv.runtime.build import compile_c
+from torch_rvv.runtime.virtual import command
+
+from torch_rvv.errors import DeviceError, InstallError
+from torch_rvv.knobs import knobs
+
+NATIVE = Path(__file__).resolve().parent / "native"
+
+
+@dataclass
+class Profile:
+    """What ran between the markers. pieces: code as it was translated, with its counts and vtypes.
+
+    spills: instructions that touched the stack of what was measured ("vector", "scalar"). memory: bytes and
+    accesses (one an element for vector instructions), and cache lines by level (see native/cache.h).
+    """
+
+    pieces: list[Block] = field(default_factory=list)
+    spills: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+    regions: int = 0
+
+    def classes(self) -> Counter[str]:
+        """Executed instructions by class (see instructions.py)."""
+        total: Counter[str] = Counter()
+        for piece in self.pieces:
+            for word, size in words(piece.code):
+                total[classify(word, size)] += piece.count
+        return total
+
+    @property
+    def instructions(self) -> int:
+        """All executed instructions."""
+        return self.classes().total()
+
+    @property
+    def vector_instructions(self) -> int:
+        """Those of the vector extension, vsetvl among them."""
+        held = self.classes()
+        return sum(held[c] for c in VECTOR)
+
+    def blocks(self) -> list[Block]:
+        """The executed basic blocks."""
+        return basic_blocks(self.pieces)
+
+    @staticmethod
+    def read(text: str) -> Profile:
+        """A profile from the plug-in's file (its lines are described in native/profile.c)."""
+        profile = Profile()
+        for line in text.splitlines():
+            kind, *rest = line.split()
+            if kind == "block":
+                address, vtype, count, code = rest
+                profile.pieces.append(Block(int(address, 16), bytes.fromhex(code), int(vtype), int(count)))
+            elif kind == "regions":
+                profile.regions = int(rest[0])
+            else:
+                {"spill": profile.spills, "memory": profile.memory}[kind][rest[0]] = int(rest[1])
+        return profile
+
+
+@cache
+def plugin() -> Path:
+    """The plug-in, built for this machine. Raises InstallError without a C compiler."""
+    return _built("profile.so", ("-shared", "-fPIC", "-fvisibility=hidden", "-Wextra"), host=True)
+
+
+@cache
+def driver() -> Path:
+    """The program that runs a job, built for riscv64."""
+    return _built("driver", ("-ldl",), host=False)
+
+
+def _built(name: str, flags: tuple[str, ...], host: bool) -> Path:
+    source = NATIVE / f"{Path(name).stem}.c"
+    digest = hashlib.sha256(repr(flags).encode())
+    for path in (source, *sorted(NATIVE.glob("*.h"))):
+        digest.update(path.read_bytes())
+    target = knobs.cache_dir / f"bench-{digest.hexdigest()[:16]}-{name}"
+    if not target.exists():
+        knobs.cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=knobs.cache_dir) as folder:
+            made = Path(folder, name)
+            if host:
+                compile_c([source], made, flags, None)
+            else:
+                compile_c([source], made, flags)
+            made.rename(target)
+    return target
+
+
+def profile_program(
+    program: list[str], vlen: int, environment: Mapping[str, str] | None = None, timeout: float = 300.0
+) -> Profile:
+    """Run a riscv64 program that has markers, and return what the plug-in counted.
+
+    vlen in bits, timeout in seconds. Raises DeviceError if the program fails or takes too long, InstallError if
+    the emulator has no plug-ins.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "profile")
+        qemu, *options = command(vlen)
+        extra = [part for name, value in (environment or {}).items() for part in ("-E", f"{name}={value}")]
+        call = [qemu, "-plugin", f"{plugin()},out={out}", *options, *extra, *program]
+        try:
+            done = run(call, capture_output=True, text=True, timeout=timeout, env=_clean())
+        except TimeoutExpired:
+            raise DeviceError(f"a measured program did not end within {timeout:g} s") from None
+        if not out.exists():
+            raise InstallError(
+                f"{qemu} does not run the profiling plug-in: {done.stderr.strip()[-300:]}",
+                hint="It needs qemu-user 4.2 to 8.2 with plug-ins, as in Debian 12.",
+            )
+        if done.returncode:
+            raise DeviceError(f"a measured program failed ({done.returncode}): {done.stderr.strip()[-500:]}")
+        return Profile.read(out.read_text())
+
+
+def _clean() -> dict[str, str]:
+    """The environment without what would reach the emulated program: its size must not depend on the caller's."""
+    keep = ("PATH", "TMPDIR", "HOME")
+    return {name: os.environ[name] for name in keep if name in os.environ}
+
+
+def run_job(job: Job, vlen: int, timeout: float = 300.0) -> tuple[Profile, list[bytes]]:
+    """Run a job: (what was counted, the contents of its output buffers). Errors as of profile_program."""
+    folder = Path(tempfile.mkdtemp(prefix="torch_rvv_bench"))
+    try:
+        path, saved = job.write(folder)
+        profile = profile_program([str(driver()), str(path)], vlen, job.environment, timeout)
+        return profile, [p.read_bytes() for p in saved]
+    finally:
+        shutil.rmtree(folder)

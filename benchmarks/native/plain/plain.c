@@ -1,0 +1,189 @@
+/* The cases of the suite `kernels` as anyone would write them in C, for comparison. T: the element type, arithmetic in float.
+ * bfloat16 is done with integers: compilers' own type calls a function for each conversion.
+ *
+ * Each function is case_NAME(outputs..., inputs..., sizes...); benchmarks/peers/plain_c.py has their arguments. */
+#include <math.h>
+#include <stdint.h>
+
+#ifdef BFLOAT16
+#define T uint16_t
+static inline float widen(T x) {
+  union { uint32_t bits; float value; } u = {(uint32_t)x << 16};
+  return u.value;
+}
+static inline T narrow(float x) {
+  union { float value; uint32_t bits; } u = {x};
+  uint32_t rounded = (u.bits + 0x7fff + (u.bits >> 16 & 1)) >> 16;
+  return (T)(x != x ? 0x7fc0 : rounded);
+}
+#else
+#ifndef T
+#define T float
+#endif
+#define widen(x) ((float)(x))
+#define narrow(x) ((T)(x))
+#endif
+typedef int64_t index_t;
+#define R restrict
+
+#define UNARY(NAME, EXPRESSION)                                   \
+  void case_##NAME(T *R out, const T *R in, index_t n) {          \
+    for (index_t i = 0; i < n; i++) {                             \
+      float x = widen(in[i]);                                       \
+      out[i] = narrow(EXPRESSION);                                \
+    }                                                             \
+  }
+
+UNARY(relu, x > 0 ? x : 0)
+UNARY(exp, expf(x))
+UNARY(log, logf(x))
+UNARY(sigmoid, 1.0f / (1.0f + expf(-x)))
+UNARY(silu, x / (1.0f + expf(-x)))
+UNARY(tanh, tanhf(x))
+UNARY(gelu, 0.5f * x * (1.0f + erff(x * 0.70710678f)))
+UNARY(sin, sinf(x))
+UNARY(cos, cosf(x))
+
+void case_copy(T *R out, const T *R in, index_t n) {
+  for (index_t i = 0; i < n; i++) out[i] = in[i];
+}
+
+void case_add(T *R out, const T *R a, const T *R b, index_t n) {
+  for (index_t i = 0; i < n; i++) out[i] = narrow(widen(a[i]) + widen(b[i]));
+}
+
+void case_row_sum(T *R out, const T *R in, index_t rows, index_t columns) {
+  for (index_t r = 0; r < rows; r++) {
+    float sum = 0;
+    for (index_t c = 0; c < columns; c++) sum += widen(in[r * columns + c]);
+    out[r] = narrow(sum);
+  }
+}
+
+void case_row_mean(T *R out, const T *R in, index_t rows, index_t columns) {
+  for (index_t r = 0; r < rows; r++) {
+    float sum = 0;
+    for (index_t c = 0; c < columns; c++) sum += widen(in[r * columns + c]);
+    out[r] = narrow(sum / (float)columns);
+  }
+}
+
+void case_row_max(T *R out, const T *R in, index_t rows, index_t columns) {
+  for (index_t r = 0; r < rows; r++) {
+    float most = -INFINITY;
+    for (index_t c = 0; c < columns; c++) {
+      float x = widen(in[r * columns + c]);
+      most = x > most ? x : most;
+    }
+    out[r] = narrow(most);
+  }
+}
+
+#ifdef HALF_TO_FLOAT /* cast: from T to float; else from float to half and to int */
+void case_cast(float *R out, const T *R in, index_t n) {
+  for (index_t i = 0; i < n; i++) out[i] = widen(in[i]);
+}
+#else
+#ifdef HAS_HALF
+void case_cast(_Float16 *R out, const float *R in, index_t n) {
+  for (index_t i = 0; i < n; i++) out[i] = (_Float16)in[i];
+}
+#endif
+void case_cast_i32(int32_t *R out, const float *R in, index_t n) {
+  for (index_t i = 0; i < n; i++) out[i] = (int32_t)in[i];
+}
+
+void case_softmax(float *R out, const float *R in, index_t rows, index_t columns) {
+  for (index_t r = 0; r < rows; r++) {
+    const float *x = in + r * columns;
+    float *y = out + r * columns, most = -INFINITY, sum = 0;
+    for (index_t c = 0; c < columns; c++) most = x[c] > most ? x[c] : most;
+    for (index_t c = 0; c < columns; c++) sum += y[c] = expf(x[c] - most);
+    for (index_t c = 0; c < columns; c++) y[c] /= sum;
+  }
+}
+
+void case_layer_norm(float *R out, const float *R in, const float *R w, const float *R b, index_t rows, index_t columns) {
+  for (index_t r = 0; r < rows; r++) {
+    const float *x = in + r * columns;
+    float *y = out + r * columns, sum = 0, squares = 0;
+    for (index_t c = 0; c < columns; c++) sum += x[c];
+    float mean = sum / (float)columns;
+    for (index_t c = 0; c < columns; c++) squares += (x[c] - mean) * (x[c] - mean);
+    float scale = 1.0f / sqrtf(squares / (float)columns + 1e-5f);
+    for (index_t c = 0; c < columns; c++) y[c] = (x[c] - mean) * scale * w[c] + b[c];
+  }
+}
+
+void case_rms_norm(float *R out, const float *R in, const float *R w, index_t rows, index_t columns) {
+  for (index_t r = 0; r < rows; r++) {
+    const float *x = in + r * columns;
+    float *y = out + r * columns, squares = 0;
+    for (index_t c = 0; c < columns; c++) squares += x[c] * x[c];
+    float scale = 1.0f / sqrtf(squares / (float)columns + 1.1920929e-7f);
+    for (index_t c = 0; c < columns; c++) y[c] = x[c] * scale * w[c];
+  }
+}
+
+void case_cumsum(float *R out, const float *R in, index_t rows, index_t columns) {
+  for (index_t r = 0; r < rows; r++) {
+    float sum = 0;
+    for (index_t c = 0; c < columns; c++) out[r * columns + c] = sum += in[r * columns + c];
+  }
+}
+
+void case_batch_norm_relu(float *R out, const float *R in, const float *R mean, const float *R var, const float *R w,
+                          const float *R b, index_t images, index_t channels, index_t pixels) {
+  for (index_t i = 0; i < images; i++)
+    for (index_t c = 0; c < channels; c++) {
+      float scale = w[c] / sqrtf(var[c] + 1e-5f), shift = b[c] - mean[c] * scale;
+      const float *x = in + (i * channels + c) * pixels;
+      float *y = out + (i * channels + c) * pixels;
+      for (index_t p = 0; p < pixels; p++) {
+        float v = x[p] * scale + shift;
+        y[p] = v > 0 ? v : 0;
+      }
+    }
+}
+
+void case_embedding(float *R out, const index_t *R ids, const float *R table, index_t tokens, index_t width) {
+  for (index_t t = 0; t < tokens; t++)
+    for (index_t c = 0; c < width; c++) out[t * width + c] = table[ids[t] * width + c];
+}
+
+void case_gather(float *R out, const index_t *R ids, const float *R in, index_t n) {
+  for (index_t i = 0; i < n; i++) out[i] = in[ids[i]];
+}
+
+/* [batch][rows][columns] → [batch][columns][rows]; transpose and both layouts of images are forms of it. */
+void case_permute_021(float *R out, const float *R in, index_t batch, index_t rows, index_t columns) {
+  for (index_t n = 0; n < batch; n++)
+    for (index_t c = 0; c < columns; c++)
+      for (index_t r = 0; r < rows; r++) out[(n * columns + c) * rows + r] = in[(n * rows + r) * columns + c];
+}
+
+void case_permute_0213(float *R out, const float *R in, index_t batch, index_t a, index_t b, index_t inner) {
+  for (index_t n = 0; n < batch; n++)
+    for (index_t j = 0; j < b; j++)
+      for (index_t i = 0; i < a; i++)
+        for (index_t k = 0; k < inner; k++)
+          out[((n * b + j) * a + i) * inner + k] = in[((n * a + i) * b + j) * inner + k];
+}
+
+/* Windows of 3 x 3, stride 2, one row and column of padding. */
+void case_max_pool(float *R out, const float *R in, index_t planes, index_t height, index_t width) {
+  index_t rows = (height - 1) / 2 + 1, columns = (width - 1) / 2 + 1;
+  for (index_t p = 0; p < planes; p++)
+    for (index_t r = 0; r < rows; r++)
+      for (index_t c = 0; c < columns; c++) {
+        float most = -INFINITY;
+        for (index_t y = 2 * r - 1; y <= 2 * r + 1; y++)
+          for (index_t x = 2 * c - 1; x <= 2 * c + 1; x++)
+            if (y >= 0 && y < height && x >= 0 && x < width) {
+              float v = in[(p * height + y) * width + x];
+              most = v > most ? v : most;
+            }
+        out[(p * rows + r) * columns + c] = most;
+      }
+}
+#endif

@@ -1,0 +1,56 @@
+"""The report as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch_rvv.benchmarks.compare import Comparison, compare, summary
+from torch_rvv.benchmarks.measure import Result
+
+_HEAD = (
+    "case", "shape", "instr/el", "limit", "x limit", "cycles/el", "bound/el", "memory/el", "spills", "best peer",
+    "x instr", "x cycles", "x bound", "",
+)  # fmt: skip
+
+
+def kernels(results: Sequence[Result]) -> str:
+    """One line a case: our figures an element, and ours over the best peer's. Then reasons and the summary."""
+    comparisons = compare(results)
+    rows = [_HEAD, *map(_cells, comparisons)]
+    lines = [aligned(rows)]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        if result.reason:
+            reasons.setdefault((result.system, result.reason), []).append(result.case)
+    lines += [f"{system}: {', '.join(cases)}: {reason}" for (system, reason), cases in reasons.items()]
+    return "\n".join([*lines, *summary(comparisons)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as columns: the first to the left, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _cells(c: Comparison) -> tuple[str, ...]:
+    ours = c.ours
+
+    def each(value: float | None) -> str:
+        return "-" if value is None else f"{value / ours.elements:.3f}"
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    over = "!" if (c.to_limit or 0) > 1 else ""
+    return (
+        ours.case, "x".join(map(str, ours.shape)), each(ours.instructions), f"{ours.limit:.2f}" if ours.limit else "-",
+        number(c.to_limit) + over, each(ours.cycles), each(ours.cycles_bound), each(ours.cycles_memory),
+        "-" if ours.spills is None else str(ours.spills), c.best.get("cycles", "-"),
+        number(c.ratios.get("instructions")), number(c.ratios.get("cycles")), number(c.ratios.get("cycles_bound")),
+        c.verdict,
+    )  # fmt: skip
