@@ -1,6 +1,7 @@
 """LLVM IR with inline assembly → assembly text or an object.
 
-The in-process LLVM has no parser of this target's assembly. The compiler is the one that the linker comes with; the IR has been optimised already.
+The in-process LLVM has no parser of this target's assembly. The compiler is the one that the linker comes
+with; the IR has been optimised already.
 """
 
 from __future__ import annotations

@@ -61,6 +61,9 @@ class Body:
     def _value(self, node: Node, index: Index) -> str:
         if node.kind == "splat":
             return node.args[0].name
+        if node.kind == "reshape" and node.args[0].kind == "buffer":
+            # A buffer is dense: the same elements in the same order.
+            return self._read(node.args[0], node.elem, row_major(node.shape or (), index), node.where)
         if node.kind in VIEWS:
             return self.value(*step(node, index, self.analysis.divide))
         if node.kind == "map":
@@ -242,8 +245,13 @@ class Body:
 def flat(buffer: Node, index: Index) -> Linear:
     """A buffer's element at an index as an offset: buffers are dense and row-major."""
     assert buffer.shape is not None
+    return row_major(buffer.shape, index)
+
+
+def row_major(shape: tuple[int, ...], index: Index) -> Linear:
+    """An element's place among all elements of a shape."""
     form = Linear()
-    for n, i in zip(buffer.shape, index, strict=True):
+    for n, i in zip(shape, index, strict=True):
         form = form.scale(Poly(n)) + i
     return form
 

@@ -156,6 +156,7 @@ def _fold(graph: Graph, op: Any, make: Callable[..., Statement], drop_axis: bool
     combine = combine_of(graph, op, [v.elem for v in values])
     out = tuple(n for d, n in enumerate(shape) if d != axis) if drop_axis else shape
     buffers = [graph.buffer(out or (1,), v.elem) for v in values]
+    graph.folds.update({b: frozenset([b]) for b in buffers})
     make(graph, op, shape, axis, values, buffers, combine)
     results: list[Node] = []
     for buffer, boolean in zip(buffers, booleans, strict=True):

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch_rvv.lowering.access import Analysis, Index, Space
 from torch_rvv.lowering.body import Body, Operand, flat, memory, memory_type
+from torch_rvv.lowering.collapse import collapse
 from torch_rvv.lowering.convert_debug import ALL_AXES
 from torch_rvv.lowering.linear import ONE, ZERO, Dim, Linear, Poly
 from torch_rvv.lowering.nodes import Atomic, Combine, Dot, Fill, Node, Reduce, Root, Scan, Store, absolute, pointee
@@ -65,6 +66,7 @@ class Generic:
         self.body = Body(self.analysis, self.dims, self.body_writer, writer)
         self.outputs: list[Output] = []
         self.reduced: set[Dim] = set()
+        self.high = self.space.high
 
     def write(self, dry: bool = False) -> None:
         """Evaluate all parts, then write views, generic and body. dry: only to learn of splits."""
@@ -209,8 +211,9 @@ class Generic:
 
     def _assemble(self) -> None:
         w = self.writer
-        sizes = {d: w.at_most(self.space.high.get(d, []), d.size) for d in self.dims}
         operands = list(self.body.inputs)
+        self._collapse([*operands, *(o.operand for o in self.outputs)])
+        sizes = {d: w.at_most(self.high.get(d, []), d.size) for d in self.dims}
         covered = {d for o in [*operands, *(o.operand for o in self.outputs)] for d in o.form.coefs}
         if not covered.issuperset(self.dims):
             shape = Operand(
@@ -245,6 +248,13 @@ class Generic:
         w.line("}")
         self._report(self.body.inputs, outs)
 
+    def _collapse(self, operands: list[Operand]) -> None:
+        """Join the dimensions that all accesses walk through as one."""
+        found = collapse(self.dims, [o.form for o in operands], self.high, self.reduced, self.body.indices)
+        self.dims, self.high, self.reduced = found.dims, found.high, found.reduced
+        for operand, form in zip(operands, found.forms, strict=True):
+            operand.form = form
+
     def _view(self, operand: Operand, sizes: dict[Dim, str]) -> tuple[str, str]:
         """A strided view of the operand's base: (name, type)."""
         w = self.writer
@@ -271,7 +281,7 @@ class Generic:
     def _report(self, inputs: list[Operand], outs: list[Operand]) -> None:
         elements = 1
         for d in self.dims:
-            elements *= max(self.space.bound(d), 1)
+            elements *= max(min([d.size, *(k for p in self.high.get(d, ()) if (k := p.constant) is not None)]), 1)
         for way, operands in (("load", inputs), ("store", outs)):
             for o in operands:
                 if o.base.kind != "buffer":

@@ -48,9 +48,14 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 class Graph:
-    """The graph under construction: values by MLIR value, the current region, the module's functions."""
+    """The graph under construction: values by MLIR value, the current region, the module's functions.
 
-    def __init__(self) -> None:
+    settle: what becomes of each new value, given how often it is used (deep.py). folds: its memory.
+    """
+
+    def __init__(self, settle: Callable[[Graph, Node, int], Node]) -> None:
+        self.settle = settle
+        self.folds: dict[Node, frozenset[Node]] = {}
         self.values: dict[Any, Node] = {}
         self.region = Region()
         self.position = 0
@@ -202,8 +207,7 @@ class Graph:
             why = "no rule for" if found is None else "this form is not supported:"
             raise Declined(f"{why} {op.name}", where=source_line(op))
         for value, node in zip(op.results, nodes, strict=True):
-            node.where = node.where or None
-            self.values[value] = node
+            self.values[value] = self.settle(self, node, sum(1 for _ in value.uses))
 
 
 def inside_loop(op: Any) -> bool:

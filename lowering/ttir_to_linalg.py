@@ -24,6 +24,7 @@ from torch_rvv.lowering import (  # noqa: F401
     convert_reduce,
     convert_region,
     convert_shape,
+    deep,
     hazards,
     share,
     to_linalg,
@@ -58,7 +59,7 @@ def build(module: Any, saturate: bool = True) -> Graph:
     if len(public) != 1:
         raise Declined(f"a module with {len(public)} kernels")
     (function,) = public
-    graph = Graph()
+    graph = Graph(deep.settle)
     graph.saturate = saturate
     graph.name = function.attributes["sym_name"].value
     graph.callees = {f.attributes["sym_name"].value: f for f in functions if f != function}
