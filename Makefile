@@ -10,7 +10,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 JOBS ?= 2
 
 # What `make bench` has besides: a scheduling model of the core, and compilers to compare with.
-BENCH_APT := llvm-22 gcc-riscv64-linux-gnu g++-riscv64-linux-gnu
+BENCH_APT := llvm-22 clang-22 libomp-22-dev gcc-riscv64-linux-gnu g++-riscv64-linux-gnu
 
 .PHONY: demo test lint long bench setup system
 
@@ -27,8 +27,9 @@ long: setup
 	for vlen in 128 512 1024; do $(BIN)/python -m torch_rvv accuracy --vlen $$vlen || exit 1; done
 
 bench: setup
-	@command -v llvm-mca-22 >/dev/null && command -v riscv64-linux-gnu-g++ >/dev/null \
+	@command -v llvm-mca-22 >/dev/null && command -v clang++-22 >/dev/null && command -v riscv64-linux-gnu-g++ >/dev/null \
 	  || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y --no-install-recommends $(BENCH_APT); }
+	$(BIN)/python -m pip install -q --no-build-isolation -e ".[test,bench]"
 	mkdir -p build
 	for suite in kernels compile; do \
 	  $(BIN)/python -m torch_rvv bench --suite $$suite --json build/bench-$$suite.json --html build/bench-$$suite.html || exit 1; \

@@ -24,7 +24,7 @@ setup(
     },
     package_data={
         "torch_rvv.runtime": ["include/*.h", "worker/*.c"],
-        "torch_rvv.benchmarks": ["native/*.[ch]", "native/plain/*.c"],
+        "torch_rvv.benchmarks": ["native/*.[ch]"],
     },
     install_requires=[
         "torch==2.13.0",
@@ -36,6 +36,8 @@ setup(
         "numpy",
     ],
     extras_require={
+        # Peers to compare with; neither is needed to run or to test.
+        "bench": ["iree-base-compiler==3.13.0"],
         "test": ["pytest>=9,<10", "pytest-xdist>=3.8,<4", "transformers==5.23.0", "ruff==0.17.6", "mypy==2.4.1"],
     },
     entry_points={

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch_rvv.benchmarks import cases, compiletime, html, measure, table
-from torch_rvv.benchmarks.peers import Peer, inductor_cpp, plain_c
+from torch_rvv.benchmarks.peers import Peer, inductor_cpp, iree, plain_c
 
 from torch_rvv.errors import OptionError
 from torch_rvv.knobs import knobs
@@ -25,7 +25,7 @@ class Options:
 
 
 def all_peers() -> list[Peer]:
-    return [*plain_c.peers(), *inductor_cpp.peers()]
+    return [*plain_c.peers(), *inductor_cpp.peers(), *iree.peers()]
 
 
 def select_peers(names: str | None) -> list[Peer]:

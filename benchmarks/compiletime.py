@@ -97,7 +97,8 @@ def measure(model: str, system: str, compiler: str | None) -> CompileResult:
                 result.reason = f"did not end within {TIMEOUT:g} s"
                 return result
             if done.returncode:
-                result.reason = (done.stderr.strip().splitlines() or ["no message"])[-1][:300]
+                lines = done.stderr.strip().splitlines() or ["no message"]
+                result.reason = next((line for line in lines if "error:" in line), lines[-1])[-300:]
                 return result
             setattr(result, which, round(json.loads(done.stdout.splitlines()[-1]), 3))
     return result

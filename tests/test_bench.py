@@ -15,7 +15,7 @@ from torch_rvv.benchmarks.compare import compare, geometric_mean, summary
 from torch_rvv.benchmarks.emulate import run_job
 from torch_rvv.benchmarks.jobs import CallStep, Job, KernelStep, Pointer
 from torch_rvv.benchmarks.measure import OURS, Result, same
-from torch_rvv.benchmarks.peers import Unavailable, plain_c
+from torch_rvv.benchmarks.peers import Unavailable, inductor_cpp, iree, plain_c
 
 from torch_rvv import cli
 from torch_rvv.errors import OptionError
@@ -228,6 +228,64 @@ def test_the_command_writes_json_and_html(tmp_path, capsys):
         assert 0 < r["vector_instructions"] < r["instructions"] == sum(r["classes"].values())
         assert r["reason"] or 0 < r["cycles_bound"] <= r["cycles"]
     assert "<svg" in files[1].read_text()
+
+
+@pytest.mark.ir
+def test_inductors_calls_are_recorded_and_not_made():
+    recorded, inputs, results = inductor_cpp.generate(CASES["layer_norm"])
+    assert len(recorded.sources) == len(recorded.calls) == 1 and "layer_norm" not in recorded.sources[0]
+    assert 'extern "C"' in recorded.sources[0] and "Vectorized" not in recorded.sources[0]
+    _, args = recorded.calls[0]
+    assert {id(a) for a in inputs} <= {id(a) for a in args}
+    assert results[0].data_ptr() in {a.data_ptr() for a in args}
+    # The default backend is itself again.
+    x = torch.randn(50)
+    assert torch.equal(torch.compile(torch.relu)(x), torch.relu(x))
+
+
+# ruff: noqa: E501 - IREE writes long lines
+IREE_TEXT = """
+  util.func private @__main_memoize_apply() -> !hal.command_buffer {
+    %c16 = arith.constant 16 : index
+    %c1 = arith.constant 1 : index
+    %c0 = arith.constant 0 : index
+    %c640 = arith.constant 640 : index
+    %c-8388608_i32 = arith.constant -8388608 : i32
+    hal.command_buffer.fill_buffer<%cmd : !hal.command_buffer> target(%c1 : index)[%c0, %c640] pattern(%c-8388608_i32 : i32) flags("None")
+    %function_id = hal.executable.lookup.function target(%e : !hal.executable) function(@lib::@static::@second) : i64
+    hal.command_buffer.dispatch<%cmd : !hal.command_buffer> target(%e : !hal.executable)[%function_id] workgroups([%c16, %c1, %c1]) constants([%c-8388608_i32]) bindings([
+      (%c0 : index)[%c0, %c640],
+      (%c1 : index)[%c16, %c640]
+    ]) flags("None")
+    util.return %cmd : !hal.command_buffer
+  }
+  util.func public @main(%arg0: !hal.buffer_view) -> !hal.buffer_view {
+    %c0 = arith.constant 0 : index
+    %c640 = arith.constant 640 : index
+    %buffer = hal.buffer_view.buffer<%arg0 : !hal.buffer_view> : !hal.buffer
+    %transient_buffer = hal.device.queue.alloca<%d : !hal.device> wait(%0) flags("None") : !hal.buffer{%c640}
+    hal.device.queue.execute.indirect<%d : !hal.device> wait(%f) commands(%m) bindings([
+      (%buffer : !hal.buffer)[%c0, %c640],
+      (%transient_buffer : !hal.buffer)[%c0, %c640]
+    ]) flags("None")
+    %view = hal.buffer_view.create buffer(%transient_buffer : !hal.buffer)[%c0, %c640] shape([%c1]) : !hal.buffer_view
+"""
+
+
+@pytest.mark.ir
+def test_what_iree_would_call_is_read_from_its_text():
+    plan = iree.read_plan(IREE_TEXT)
+    assert plan.slots == (("argument", 0), ("bytes", 640)) and plan.result == 1
+    fill, dispatch = plan.steps
+    assert fill == iree.Fill(1, 0, 640, 0xFF800000, 32)
+    assert dispatch == iree.Dispatch("lib", "second", (16, 1, 1), (0xFF800000,), ((0, 0, 640), (1, 16, 640)))
+    text = iree.shim(plan, {"first": 0, "second": 1})
+    assert "void iree_run(char *slot0, char *slot1)" in text and "lib_library_query, 1, 16, 1, 1" in text
+    assert text.index("4286578688u;") < text.index("call(") and "slot1 + 16" in text
+    with pytest.raises(Unavailable, match="copies"):
+        iree.read_plan(IREE_TEXT.replace("hal.command_buffer.fill_buffer", "hal.command_buffer.copy_buffer"))
+    with pytest.raises(Unavailable, match="more than one list"):
+        iree.read_plan(IREE_TEXT.replace("hal.buffer_view.create", "hal.buffer_view.other"))
 
 
 @pytest.mark.ir

@@ -18,7 +18,7 @@ from torch_rvv.runtime.build import compile_c
 
 from torch_rvv.errors import InstallError
 
-SOURCE = NATIVE / "plain" / "plain.c"
+SOURCE = NATIVE / "plain.c"
 # All that the K1 has of what compilers can use, as clang spells it.
 CLANG_CPU = "-mcpu=baseline_rv64+v+zvl256b+zba+zbb+zbs+zfh+zvfh"
 _TYPES = {
