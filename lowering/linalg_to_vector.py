@@ -16,6 +16,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from torch_rvv.lowering import matmul
 from torch_rvv.lowering.graph import attributes
 from torch_rvv.lowering.loops import Nest, NestWriter, Operand, callee_of
 from torch_rvv.lowering.mlir import context, ir
@@ -272,6 +273,10 @@ class ToVector:
                 view = replace(view, strides=(), sizes=())
             read.append(Operand(view, dims, argument, output=number >= inputs))
         nest = Nest(read, sizes, {d for d, reduced in enumerate(kinds) if reduced}, block)
+        contraction = matmul.match(nest, self.operations.soft)
+        if contraction is not None:
+            self.nests.append(matmul.write(contraction, self.operations, self.writer, self.options.lmul))
+            return
         writer = NestWriter(nest, self.operations, self.functions, self.value, self.view, self.writer)
         self.nests.append(writer.write(self.options.lmul))
 

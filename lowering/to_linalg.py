@@ -243,6 +243,11 @@ class ToLinalg:
             self._start_fold(root)
             return
         part, space = self._part(root)
+        if isinstance(root, Dot):
+            # Alone: its nest has a form of its own.
+            self.flush()
+            self._group(Group(space, [part]))
+            return
         if self.pending is not None and (space.key() != self.pending.space.key() or self._depends(root)):
             self.flush()
         if self.pending is None:

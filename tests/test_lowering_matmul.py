@@ -1,0 +1,58 @@
+"""Contractions as register-tiled kernels, text to text."""
+
+from __future__ import annotations
+
+import pytest
+from test_lowering_language import PRODUCT
+from torch_rvv.lowering import llvm
+from torch_rvv.lowering.pipeline import lower
+
+from torch_rvv.knobs import CodegenOptions
+
+pytestmark = pytest.mark.ir
+
+
+def vector(body: str, arguments: str = "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>"):
+    """(assembly, metadata) of a kernel whose body is given."""
+    options = CodegenOptions()
+    stages, metadata = lower(f"module {{\n tt.func public @k({arguments}) {{\n{body}\n tt.return\n }}\n}}", options)
+    return llvm.to_assembly(stages["llvm"], options.target), metadata
+
+
+def test_rows_share_a_vector_of_the_right_operand_and_accumulate_in_registers():
+    asm, metadata = vector(PRODUCT.replace("ELEM", "f32"))
+    (kernel,) = [n for n in metadata["nests"] if "rows" in n]
+    # 16 columns of f32 are two registers at VLEN 256.
+    assert kernel["lmul"] == 2 and kernel["rows"] == 8
+    inner = asm.split("vfmacc.vf", 1)[1]
+    assert inner.count("vfmacc.vf") >= 15 and "vfmul" not in asm
+
+
+def test_a_right_operand_that_is_not_contiguous_is_copied_first():
+    transposed = PRODUCT.replace("tt.dot %x, %x", "tt.dot %x, %xt").replace(
+        "    %z = arith.constant",
+        "    %xt = tt.trans %x {order = array<i32: 1, 0>} : tensor<16x16xELEM> -> tensor<16x16xELEM>\n"
+        "    %z = arith.constant",
+    )
+    asm, metadata = vector(transposed.replace("ELEM", "f32"))
+    assert any("rows" in n for n in metadata["nests"]) and "vlse32.v" in asm
+
+
+def test_another_body_is_an_ordinary_nest():
+    _, metadata = vector(
+        """
+    %l = tt.make_range {end = 16 : i32, start = 0 : i32} : tensor<16xi32>
+    %ps = tt.splat %p : !tt.ptr<f32> -> tensor<16x!tt.ptr<f32>>
+    %pp = tt.addptr %ps, %l : tensor<16x!tt.ptr<f32>>, tensor<16xi32>
+    %x = tt.load %pp : tensor<16x!tt.ptr<f32>>
+    %y = arith.mulf %x, %x : tensor<16xf32>
+    tt.store %pp, %y : tensor<16x!tt.ptr<f32>>"""
+    )
+    assert metadata["nests"] and not any("rows" in n for n in metadata["nests"])
+
+
+def test_integers_accumulate_in_32_bits():
+    body = PRODUCT.replace("dense<0.0> : tensor<16x16xf32>", "dense<0> : tensor<16x16xi32>")
+    body = body.replace("-> tensor<16x16xf32>", "-> tensor<16x16xi32>").replace("!tt.ptr<f32>", "!tt.ptr<i32>")
+    asm, metadata = vector(body.replace("ELEM", "i8"), "%p: !tt.ptr<i8>, %q: !tt.ptr<i32>")
+    assert any("rows" in n for n in metadata["nests"]) and "vmacc.vx" in asm
