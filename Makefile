@@ -30,6 +30,7 @@ bench: setup
 	@command -v llvm-mca-22 >/dev/null && command -v clang++-22 >/dev/null && command -v riscv64-linux-gnu-g++ >/dev/null \
 	  || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y --no-install-recommends $(BENCH_APT); }
 	$(BIN)/python -m pip install -q --no-build-isolation -e ".[test,bench]"
+	$(BIN)/python -m torch_rvv.benchmarks.peers.openblas
 	mkdir -p build
 	for suite in kernels compile; do \
 	  $(BIN)/python -m torch_rvv bench --suite $$suite --json build/bench-$$suite.json --html build/bench-$$suite.html || exit 1; \

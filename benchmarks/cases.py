@@ -18,6 +18,8 @@ from torch_rvv.errors import OptionError
 
 N = 10007
 ROWS, COLUMNS = 1000, 1000
+EMBEDDING_WIDTH = 300
+MATMUL = (250, 270, 260)  # m, n, k
 # Variants of the first four rows of the limits: computed in f32, so they may take this much more.
 HALF_FACTORS = {"f16": (torch.float16, 1.3), "bf16": (torch.bfloat16, 2.0)}
 
@@ -26,7 +28,7 @@ HALF_FACTORS = {"f16": (torch.float16, 1.3), "bf16": (torch.bfloat16, 2.0)}
 class Case:
     """One kernel. shape: of the main input. elements: what instructions are divided by. flops: floating-point
     operations that the function asks for, a function of the math library being one. limit: instructions an element, at
-    most. inputs() makes the same tensors each time."""
+    most; None where none is set. inputs() makes the same tensors each time."""
 
     name: str
     dtype: torch.dtype
@@ -35,7 +37,7 @@ class Case:
     make: Callable[[torch.Generator], Sequence[torch.Tensor]]
     elements: int
     flops: int
-    limit: float
+    limit: float | None
 
     @property
     def kind(self) -> str:
@@ -54,13 +56,13 @@ class Case:
 CASES: dict[str, Case] = {}
 
 
-def add(name: str, function: Callable[..., Any], make: Callable[..., Sequence[torch.Tensor]], limit: float,
+def add(name: str, function: Callable[..., Any], make: Callable[..., Sequence[torch.Tensor]], limit: float | None,
         flops: float = 1.0, elements: int | None = None) -> None:  # fmt: skip
     """Register a case. flops: an element. elements: of the first input, if not given."""
     first = make(torch.Generator().manual_seed(0))[0]
     count = elements or first.numel()
     CASES[name] = Case(
-        name, first.dtype, tuple(first.shape), function, make, count, round(flops * count), round(limit, 4)
+        name, first.dtype, tuple(first.shape), function, make, count, round(flops * count), limit and round(limit, 4)
     )
 
 
@@ -131,7 +133,7 @@ def _rows() -> None:
 
 
 def _movement() -> None:
-    tokens, width, images = 301, 300, _uniform(2, 33, 40, 50)
+    tokens, width, images = 301, EMBEDDING_WIDTH, _uniform(2, 33, 40, 50)
     add(
         "embedding", lambda ids, table: F.embedding(ids, table),
         _inputs(_indices(tokens, 1003), _uniform(1003, width)), 0.3, 0, tokens * width,
@@ -146,9 +148,15 @@ def _movement() -> None:
     add("max_pool", lambda x: F.max_pool2d(x, 3, 2, 1), _inputs(_uniform(2, 16, 59, 79)), 3.0, 9, outputs)
 
 
+def _products() -> None:
+    m, n, k = MATMUL
+    add("matmul", torch.mm, _inputs(_uniform(m, k), _uniform(k, n)), None, 2 * k, m * n)
+
+
 _variants()
 _rows()
 _movement()
+_products()
 
 
 def select(names: str | None) -> list[Case]:

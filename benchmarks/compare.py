@@ -69,9 +69,9 @@ def geometric_mean(values: Iterable[float]) -> float | None:
 
 def summary(comparisons: Sequence[Comparison]) -> list[str]:
     """What it comes to, in a few lines."""
-    measured = [c for c in comparisons if c.to_limit is not None]
-    within = [c for c in measured if c.to_limit is not None and c.to_limit <= 1]
-    lines = [f"{len(within)} of {len(comparisons)} cases within their limit of instructions"]
+    limited = [c for c in comparisons if c.ours.limit is not None]
+    within = [c for c in limited if c.to_limit is not None and c.to_limit <= 1]
+    lines = [f"{len(within)} of {len(limited)} cases within their limit of instructions"]
     missing = [c.ours.case for c in comparisons if c.ours.instructions is None]
     if missing:
         lines.append(f"no figures of ours: {', '.join(missing)}")

@@ -56,8 +56,8 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """One of ours without figures; a peer may lack them."""
-        return self.system == OURS and self.instructions is None
+        """One of ours that has a limit and no figures; a peer may lack them."""
+        return self.system == OURS and self.limit is not None and self.instructions is None
 
 
 def blank(case: Case, system: str, vlen: int, reason: str | None = None) -> Result:

@@ -28,6 +28,10 @@ class Peer(Protocol):
 
     name: str
 
+    def applies(self, case: Case) -> bool:
+        """Whether it is meant for such work at all; if not, it has no row."""
+        ...
+
     def build(self, case: Case) -> tuple[Job, Checks]:
         """The case as a job for the board, and what it must compute. Raises Unavailable."""
         ...

@@ -126,6 +126,9 @@ class InductorCpp:
     command: Callable[[Path], list[str]]
     _folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
 
+    def applies(self, case: Case) -> bool:
+        return True
+
     def build(self, case: Case) -> tuple[Job, Checks]:
         recorded, inputs, results = generate(case)
         if not recorded.calls:

@@ -174,6 +174,9 @@ class Iree:
     flags: tuple[str, ...] = ()
     _folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
 
+    def applies(self, case: Case) -> bool:
+        return True
+
     def build(self, case: Case) -> tuple[Job, Checks]:
         folder = Path(self._folder.name)
         source = folder / f"{case.name.replace('/', '_')}.mlir"

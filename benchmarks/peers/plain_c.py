@@ -10,7 +10,7 @@ from pathlib import Path
 from subprocess import run
 
 import torch
-from torch_rvv.benchmarks.cases import Case
+from torch_rvv.benchmarks.cases import EMBEDDING_WIDTH, MATMUL, Case
 from torch_rvv.benchmarks.emulate import NATIVE
 from torch_rvv.benchmarks.jobs import CallStep, Job
 from torch_rvv.benchmarks.peers import Checks, Unavailable
@@ -65,7 +65,8 @@ _SIZES: dict[str, _Sizes] = {
     "nchw_nhwc": lambda s: (s[0], s[1], s[2] * s[3]),
     "nchw_nhwc/back": lambda s: (s[0], s[1] * s[2], s[3]),
     "max_pool": lambda s: (s[0] * s[1], s[2], s[3]),
-    "embedding": lambda s: (s[0], 300),
+    "embedding": lambda s: (s[0], EMBEDDING_WIDTH),
+    "matmul": lambda s: (s[0], MATMUL[1], s[1]),
 }
 _SYMBOLS = {
     "transpose": "permute_021", "nchw_nhwc": "permute_021", "nchw_nhwc/back": "permute_021", "cast/i32": "cast_i32",
@@ -80,6 +81,9 @@ class PlainC:
     compile: Compile
     _folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
     _built: dict[torch.dtype, Path | Unavailable] = field(default_factory=dict)
+
+    def applies(self, case: Case) -> bool:
+        return True
 
     def build(self, case: Case) -> tuple[Job, Checks]:
         library = self._library(case.dtype)

@@ -1,0 +1,15 @@
+/* A row-major product by OpenBLAS, with the arguments that the other peers' functions have. */
+#include <stdint.h>
+#include <stdlib.h>
+
+enum { ROW_MAJOR = 101, NO_TRANSPOSE = 111 };
+void scipy_cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda,
+                       const float *b, int ldb, float beta, float *c, int ldc);
+
+/* What newer C libraries have under this name, and OpenBLAS reads its environment variables with. */
+long __isoc23_strtol(const char *text, char **end, int base) { return strtol(text, end, base); }
+
+void case_matmul(float *out, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
+  scipy_cblas_sgemm(ROW_MAJOR, NO_TRANSPOSE, NO_TRANSPOSE, (int)m, (int)n, (int)k, 1.0f, a, (int)k, b, (int)n, 0.0f, out,
+                    (int)n);
+}
