@@ -1,8 +1,8 @@
 """OpenBLAS's kernels for RVV at VLEN 256, for matrix products.
 
-The library is that of the package scipy-openblas32 for riscv64; `python -m torch_rvv.benchmarks.peers.openblas` downloads
-it with pip, which keeps it as a file, for it is for another machine. It asks for a newer C library than Debian 12's, for one function that reads numbers from
-environment variables: that demand is made a wish in our copy, and the function is given.
+The library is that of the package scipy-openblas32 for riscv64; `python -m torch_rvv.benchmarks.peers.openblas` has pip
+download it, as a file, for it is for another machine. It asks for a newer C library than Debian 12's, for one function
+that reads numbers from environment variables: that demand is made a wish in our copy, and the function is given.
 """
 
 from __future__ import annotations
