@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch_rvv.benchmarks import cases, compiletime, html, measure, table
+from torch_rvv.benchmarks import cases, compiletime, html, measure, modelsuite, table
 from torch_rvv.benchmarks.peers import Peer, inductor_cpp, iree, openblas, plain_c
 
 from torch_rvv.errors import OptionError
@@ -61,6 +61,7 @@ class Suite:
 
 SUITES = {
     "kernels": Suite(run_kernels, table.kernels, html.kernels),
+    "models": Suite(lambda options: modelsuite.run(options.only), modelsuite.text, modelsuite.page),
     "compile": Suite(lambda options: compiletime.run(options.only), compiletime.text, compiletime.page),
 }
 

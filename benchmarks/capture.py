@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch_rvv.benchmarks.jobs import Argument, Job, KernelStep, Pointer, storage_bytes
+from torch_rvv.benchmarks.jobs import Job, KernelStep
+from torch_rvv.benchmarks.recorder import Recorder
 from torch_rvv.runtime import record
 from torch_rvv.runtime.device import Device, LoadedKernel, get_device
 from torch_rvv.runtime.record import GraphRecord
@@ -21,12 +22,7 @@ class RecordingDevice(Device):
         super().__init__()
         self.inner = inner
         self.name, self.vlen, self.num_threads, self.isa = inner.name, inner.vlen, inner.num_threads, inner.isa
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget what was noted."""
-        self.job = Job()
-        self._held: dict[int, tuple[int, torch.Tensor]] = {}  # storage → its buffer, and what keeps it alive
+        self.recorder = Recorder()
 
     def load(self, binary: bytes, name: str) -> LoadedKernel:
         return self.inner.load(binary, name)
@@ -41,20 +37,11 @@ class RecordingDevice(Device):
         timeout: float | None = None,
     ) -> int:
         x, y, z = [*grid, 1, 1][:3]
-        self.job.steps.append(KernelStep(kernel.binary, (x, y, z), tuple(self._argument(a) for a in args)))
-        return self.inner.launch(kernel, grid, args, written=written, timeout=timeout)
-
-    def _argument(self, argument: torch.Tensor | int) -> Argument:
-        if isinstance(argument, int):
-            return argument
-        storage = argument.untyped_storage().data_ptr()
-        if storage not in self._held:
-            self._held[storage] = (self.job.add(argument).buffer, argument)
-        return Pointer(self._held[storage][0], argument.data_ptr() - storage)
-
-    def outputs(self) -> list[bytes]:
-        """What stands in each buffer now."""
-        return [storage_bytes(tensor) for _, tensor in self._held.values()]
+        arguments = tuple(a if isinstance(a, int) else self.recorder.pointer(a) for a in args)
+        self.recorder.job.steps.append(KernelStep(kernel.binary, (x, y, z), arguments))
+        status = self.inner.launch(kernel, grid, args, written=written, timeout=timeout)
+        self.recorder.ran(args)
+        return status
 
     def empty_strided(self, size: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         return self.inner.empty_strided(size, stride, dtype)
@@ -63,22 +50,28 @@ class RecordingDevice(Device):
         self.inner.close()
 
 
-def capture(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Job, list[bytes], Any, list[GraphRecord]]:
+def capture(
+    function: Callable[..., Any],
+    inputs: Sequence[Any] = (),
+    keywords: Mapping[str, Any] | None = None,
+    whole: bool = True,
+) -> tuple[Job, list[bytes], Any, list[GraphRecord]]:
     """Compile a function for RVV and run it: (its launches as a job, the memory after them, its result, its kernels).
 
-    Raises what compiling raises, and TorchRvvError when part of the work is not in a kernel of ours.
+    What aten computes between two launches is in the job as data. Raises what compiling raises and, if the work
+    should be whole, TorchRvvError when part of it is not in a kernel of ours.
     """
     torch._dynamo.reset()
-    device = RecordingDevice(get_device())
+    device, named = RecordingDevice(get_device()), dict(keywords or {})
     with record.collecting() as graphs, torch.no_grad():
         compiled = torch.compile(function, backend="rvv", options={"device": device})
-        result = compiled(*inputs)
-        device.clear()
-        result = compiled(*inputs)
+        compiled(*inputs, **named)
+        device.recorder = Recorder()
+        result = compiled(*inputs, **named)
     reasons = [f"{k.name}: {k.reason}" for g in graphs for k in g.kernels if not k.compiled]
     extern = [name for g in graphs for name in g.extern]
-    if reasons or extern:
+    if whole and (reasons or extern):
         raise TorchRvvError("not in kernels: " + "; ".join(reasons + extern))
-    job = device.job
+    job = device.recorder.job
     job.outputs = list(range(len(job.buffers)))
-    return job, device.outputs(), result, graphs
+    return job, [contents for contents, _ in device.recorder.contents()], result, graphs

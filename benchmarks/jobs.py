@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,17 @@ class CallStep:
     args: tuple[Argument, ...]
 
 
+@dataclass(frozen=True)
+class FillStep:
+    """What something else wrote into a buffer meanwhile: all of its contents. Not counted."""
+
+    buffer: int
+    contents: bytes
+
+
+Step = KernelStep | CallStep | FillStep
+
+
 @dataclass
 class Job:
     """buffers: the contents before the run. outputs: numbers of the buffers to read after it.
@@ -50,7 +62,7 @@ class Job:
     """
 
     buffers: list[bytes] = field(default_factory=list)
-    steps: list[KernelStep | CallStep] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -73,12 +85,8 @@ class Job:
         offsets = self.offsets()
         lines = [f"memory {offsets[-1]}"]
         saved = []
-        for number, contents in enumerate(self.buffers):
-            if contents:
-                path = folder / f"in{number}"
-                path.write_bytes(contents)
-                lines.append(f"fill {offsets[number]} {len(contents)} {path}")
-        lines += [_step(step, offsets, folder) for step in self.steps]
+        before = [FillStep(number, contents) for number, contents in enumerate(self.buffers) if contents]
+        lines += [_step(step, offsets, folder) for step in (*before, *self.steps)]
         for number in self.outputs:
             saved.append(folder / f"out{number}")
             lines.append(f"save {offsets[number]} {len(self.buffers[number])} {saved[-1]}")
@@ -87,15 +95,25 @@ class Job:
         return job, saved
 
 
-def _step(step: KernelStep | CallStep, offsets: Sequence[int], folder: Path) -> str:
+def _step(step: Step, offsets: Sequence[int], folder: Path) -> str:
+    if isinstance(step, FillStep):
+        path = _file(folder, step.contents, "")
+        return f"fill {offsets[step.buffer]} {len(step.contents)} {path}"
     args = " ".join(
         f"@{offsets[a.buffer] + a.offset}" if isinstance(a, Pointer) else f"{a & (1 << 64) - 1:x}" for a in step.args
     )
     if isinstance(step, CallStep):
         return f"call {step.library} {step.symbol} {len(step.args)} {args}"
-    path = folder / f"kernel{abs(hash(step.binary)):x}.so"
-    path.write_bytes(step.binary)
+    path = _file(folder, step.binary, ".so")
     return f"kernel {path} {' '.join(map(str, step.grid))} {len(step.args)} {args}"
+
+
+def _file(folder: Path, contents: bytes, suffix: str) -> Path:
+    """A file with these contents: equal ones are one file."""
+    path = folder / (hashlib.sha256(contents).hexdigest()[:24] + suffix)
+    if not path.exists():
+        path.write_bytes(contents)
+    return path
 
 
 def storage_bytes(tensor: torch.Tensor) -> bytes:

@@ -8,14 +8,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch_rvv.benchmarks import bench, compiletime, html, measure, svg, table
+from torch_rvv.benchmarks import bench, compiletime, html, measure, modelsuite, svg, table
 from torch_rvv.benchmarks.capture import capture
 from torch_rvv.benchmarks.cases import CASES, add, select
 from torch_rvv.benchmarks.compare import compare, geometric_mean, summary
 from torch_rvv.benchmarks.emulate import run_job
-from torch_rvv.benchmarks.jobs import CallStep, Job, KernelStep, Pointer
+from torch_rvv.benchmarks.jobs import CallStep, FillStep, Job, KernelStep, Pointer
 from torch_rvv.benchmarks.measure import OURS, Result, same
+from torch_rvv.benchmarks.models import MODELS
 from torch_rvv.benchmarks.peers import Unavailable, inductor_cpp, iree, openblas, plain_c
+from torch_rvv.benchmarks.recorder import Recorder
 from torch_rvv.runtime.build import compile_c
 
 from torch_rvv import cli
@@ -152,6 +154,22 @@ def test_jobs_as_text(tmp_path):
 
 
 @pytest.mark.ir
+def test_what_is_written_between_steps_becomes_a_step():
+    recorder = Recorder()
+    whole = torch.arange(4.0)
+    part = whole[2:]
+    assert recorder.pointer(whole) == Pointer(0, 0) and recorder.pointer(part) == Pointer(0, 8)
+    whole += 1  # what the step did
+    recorder.ran([part, 7])
+    assert recorder.pointer(whole) == Pointer(0, 0) and recorder.job.steps == []
+    part.zero_()  # what something else did
+    assert recorder.pointer(whole) == Pointer(0, 0)
+    assert recorder.job.steps == [FillStep(0, whole.numpy().tobytes())]
+    assert recorder.buffer(part) == 0 and recorder.buffer(torch.ones(1)) is None
+    assert recorder.job.buffers == [torch.arange(4.0).numpy().tobytes()]
+
+
+@pytest.mark.ir
 def test_results_are_compared_by_value():
     right = torch.tensor([1.0, -100.0, 0.0])
     near = torch.tensor([1.0, -100.0 * (1 + 2**-22), 1e-6])
@@ -177,6 +195,25 @@ def test_our_kernels_are_counted_with_their_grid_and_tail():
     assert first.memory["store_bytes"] >= 4 * 10007 and first.memory["loads"] >= 10007
     longer, _ = run_job(job, 1024)
     assert longer.vector_instructions < 0.5 * first.vector_instructions
+
+
+@pytest.mark.board
+def test_the_kernels_of_a_model_are_counted_with_what_aten_does_between_them():
+    def tiny():
+        layers = torch.nn.Linear(30, 50), torch.nn.GELU(), torch.nn.Linear(50, 30), torch.nn.LayerNorm(30)
+        return torch.nn.Sequential(*layers), {"input": torch.randn(70, 30)}
+
+    MODELS["test_only_tiny"] = tiny
+    try:
+        ours = modelsuite.ours("test_only_tiny")
+        c = modelsuite.peer("test_only_tiny", inductor_cpp.InductorCpp("inductor_cpp_v", inductor_cpp.clang_v))
+    finally:
+        del MODELS["test_only_tiny"]
+    assert ours.reason is None and c.reason is None and ours.elements == 2100
+    # GELU on 3500 values, and a layer norm on 2100: not the products.
+    assert ours.instructions and c.instructions and 1000 < ours.instructions < c.instructions
+    text = modelsuite.text([ours, c])
+    assert "win" in text and "inductor_cpp_v" in text and "<svg" in modelsuite.page([ours, c])
 
 
 @pytest.mark.board
@@ -232,13 +269,15 @@ def test_the_command_writes_json_and_html(tmp_path, capsys):
 
 
 @pytest.mark.ir
-def test_inductors_calls_are_recorded_and_not_made():
-    recorded, inputs, results = inductor_cpp.generate(CASES["layer_norm"])
-    assert len(recorded.sources) == len(recorded.calls) == 1 and "layer_norm" not in recorded.sources[0]
-    assert 'extern "C"' in recorded.sources[0] and "Vectorized" not in recorded.sources[0]
-    _, args = recorded.calls[0]
-    assert {id(a) for a in inputs} <= {id(a) for a in args}
-    assert results[0].data_ptr() in {a.data_ptr() for a in args}
+def test_inductors_calls_are_recorded_and_not_made(tmp_path):
+    inputs = CASES["layer_norm"].inputs()
+    generated, result = inductor_cpp.generate(CASES["layer_norm"].function, inputs, run_them=False)
+    assert len(generated.sources) == 1 and "layer_norm" not in generated.sources[0]
+    assert 'extern "C"' in generated.sources[0] and "Vectorized" not in generated.sources[0]
+    (step,) = generated.job([tmp_path / "made.so"]).steps
+    assert isinstance(step, CallStep) and step.library == tmp_path / "made.so"
+    buffers = [a.buffer for a in step.args if isinstance(a, Pointer)]
+    assert {generated.recorder.buffer(t) for t in [*inputs, result]} <= set(buffers)
     # The default backend is itself again.
     x = torch.randn(50)
     assert torch.equal(torch.compile(torch.relu)(x), torch.relu(x))

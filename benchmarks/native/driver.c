@@ -1,13 +1,13 @@
-/* Runs the calls that a job file lists, one thread, once to warm up and once between markers (markers.h).
+/* Runs the steps that a job file lists, one thread, once to warm up and once with its calls between markers (markers.h).
  *
  *   driver JOB
  *
- * A job's lines, in this order; offsets and sizes in bytes, in the job's one piece of memory:
- *   memory SIZE
- *   fill OFFSET SIZE FILE                  before each of the two runs
+ * A job's lines; offsets and sizes in bytes, in the job's one piece of memory:
+ *   memory SIZE                            first
+ *   fill OFFSET SIZE FILE                  a step that is not counted
  *   kernel FILE X Y Z COUNT ARGUMENT...    a .so of torch_rvv.h's C ABI, over its whole grid
  *   call FILE SYMBOL COUNT ARGUMENT...     a C function of at most 16 pointers and integers
- *   save OFFSET SIZE FILE                  after the counted run
+ *   save OFFSET SIZE FILE                  at the end
  * An argument is "@OFFSET", a pointer into the memory, or a number in hexadecimal. The memory stands at the same address each
  * time, so that what depends on alignment or on caches does not change from run to run. */
 #include <dlfcn.h>
@@ -21,19 +21,21 @@
 #include "markers.h"
 #include "torch_rvv.h"
 
-enum { MAX_STEPS = 256, MAX_FILES = 512, MAX_ARGUMENTS = 64, MAX_CALL = 16, PATH = 1024 };
+enum { MAX_STEPS = 8192, MAX_FILES = 4096, MAX_ARGUMENTS = 64, MAX_CALL = 16, PATH = 1024 };
 static const uintptr_t MEMORY_ADDRESS = 0x4000000000u;
 typedef void (*function)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
                          uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
 
+struct file { uint64_t offset, size; char path[PATH]; };
 static struct step {
-  torch_rvv_kernel kernel; /* or */
+  struct file *fill;       /* one of these three */
+  torch_rvv_kernel kernel;
   function call;
   uint32_t grid[3];
   uint64_t args[MAX_ARGUMENTS];
   torch_rvv_context context;
 } steps[MAX_STEPS];
-static struct file { uint64_t offset, size; char path[PATH]; } fills[MAX_FILES], saves[MAX_FILES];
+static struct file fills[MAX_FILES], saves[MAX_FILES];
 static unsigned num_steps, num_fills, num_saves;
 static char *memory;
 
@@ -97,7 +99,7 @@ static void read_job(const char *path) {
     if (num_steps == MAX_STEPS || num_fills == MAX_FILES || num_saves == MAX_FILES) fail("too long", path);
     if (!strcmp(kind, "kernel")) read_kernel(job);
     else if (!strcmp(kind, "call")) read_call(job);
-    else if (!strcmp(kind, "fill")) read_file(job, &fills[num_fills++], kind);
+    else if (!strcmp(kind, "fill")) read_file(job, steps[num_steps++].fill = &fills[num_fills++], kind);
     else if (!strcmp(kind, "save")) read_file(job, &saves[num_saves++], kind);
     else fail("a line of the job", kind);
   }
@@ -130,11 +132,11 @@ static int32_t __attribute__((noinline)) run_counted(struct step *s) {
 int main(int argc, char **argv) {
   if (argc != 2) fail("usage", "driver JOB");
   read_job(argv[1]);
-  for (int counted = 0; counted < 2; counted++) {
-    for (unsigned i = 0; i < num_fills; i++) transfer(&fills[i], 0);
-    for (unsigned i = 0; i < num_steps; i++)
-      if (counted ? run_counted(&steps[i]) : run(&steps[i])) fail("an assertion failed in", "a kernel");
-  }
+  for (int counted = 0; counted < 2; counted++)
+    for (struct step *s = steps; s < steps + num_steps; s++) {
+      if (s->fill) transfer(s->fill, 0);
+      else if (counted ? run_counted(s) : run(s)) fail("an assertion failed in", "a kernel");
+    }
   for (unsigned i = 0; i < num_saves; i++) transfer(&saves[i], 1);
   return 0;
 }

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from subprocess import run
@@ -20,9 +20,10 @@ import torch
 from torch._inductor import config
 from torch._inductor.async_compile import AsyncCompile
 from torch_rvv.benchmarks.cases import Case
-from torch_rvv.benchmarks.jobs import Argument, CallStep, Job, Pointer
+from torch_rvv.benchmarks.jobs import CallStep, Job
 from torch_rvv.benchmarks.peers import Checks, Unavailable
 from torch_rvv.benchmarks.peers.plain_c import CLANG_CPU
+from torch_rvv.benchmarks.recorder import Recorder
 from torch_rvv.runtime.build import RISCV
 
 from torch_rvv.knobs import knobs
@@ -84,22 +85,43 @@ def _run(call: list[str]) -> None:
 
 
 @dataclass
-class Recorded:
-    """What Inductor generated: kernels' sources, and the calls of them, by number, with their arguments."""
+class Generated:
+    """What Inductor generated: kernels' sources, and their calls as a job, each in place of a library its number."""
 
     sources: list[str] = field(default_factory=list)
-    calls: list[tuple[int, tuple[Any, ...]]] = field(default_factory=list)
+    recorder: Recorder = field(default_factory=Recorder)
+
+    def call(self, number: int, args: Sequence[Any]) -> None:
+        """Note a call. Only tensors and integers are passed on."""
+        pointers = (self.recorder.pointer(a) if isinstance(a, torch.Tensor) else int(a) for a in args)
+        self.recorder.job.steps.append(CallStep(Path(str(number)), "kernel", tuple(pointers)))
+
+    def job(self, libraries: Sequence[Path]) -> Job:
+        """The calls with the libraries of their kernels."""
+        job = self.recorder.job
+        job.steps = [
+            replace(s, library=libraries[int(s.library.name)]) if isinstance(s, CallStep) else s for s in job.steps
+        ]
+        return job
 
 
 @contextmanager
-def _recording(into: Recorded) -> Iterator[None]:
-    """Kernels that are compiled meanwhile are kept as text; calling one does nothing but note it."""
+def _recording(into: Generated, run_them: bool) -> Iterator[None]:
+    """Kernels that are compiled meanwhile are kept as text; calls are noted, and made on this machine if asked for."""
     held = AsyncCompile.cpp_pybinding
 
     def cpp_pybinding(self: Any, argtypes: list[str], source_code: str, *rest: Any, **more: Any) -> Callable[..., None]:
         into.sources.append(source_code)
         number = len(into.sources) - 1
-        return lambda *args: into.calls.append((number, args))
+        native = held(self, argtypes, source_code, *rest, **more) if run_them else None
+
+        def call(*args: Any) -> None:
+            into.call(number, args)
+            if native is not None:
+                native(*args)
+                into.recorder.ran(args)
+
+        return call
 
     AsyncCompile.cpp_pybinding = cpp_pybinding  # type: ignore[method-assign]
     try:
@@ -108,14 +130,20 @@ def _recording(into: Recorded) -> Iterator[None]:
         AsyncCompile.cpp_pybinding = held  # type: ignore[method-assign]
 
 
-def generate(case: Case) -> tuple[Recorded, list[torch.Tensor], list[torch.Tensor]]:
-    """(Inductor's kernels and their calls, the inputs, the result's tensors as yet uncomputed)."""
-    inputs, recorded = case.inputs(), Recorded()
+def generate(
+    function: Callable[..., Any],
+    inputs: Sequence[Any] = (),
+    keywords: Mapping[str, Any] | None = None,
+    *,
+    run_them: bool,
+) -> tuple[Generated, Any]:
+    """(Inductor's kernels and their calls, the result: as yet uncomputed unless they are to run here)."""
+    generated = Generated()
     torch._dynamo.reset()
-    with config.patch(SETTINGS), _recording(recorded), torch.no_grad():
-        result = torch.compile(case.function)(*inputs)
+    with config.patch(SETTINGS), _recording(generated, run_them), torch.no_grad():
+        result = torch.compile(function)(*inputs, **(keywords or {}))
     torch._dynamo.reset()
-    return recorded, inputs, [result] if isinstance(result, torch.Tensor) else list(result)
+    return generated, result
 
 
 @dataclass
@@ -130,42 +158,27 @@ class InductorCpp:
         return True
 
     def build(self, case: Case) -> tuple[Job, Checks]:
-        recorded, inputs, results = generate(case)
-        if not recorded.calls:
+        inputs = case.inputs()
+        generated, made = generate(case.function, inputs, run_them=False)
+        if not generated.sources:
             raise Unavailable("Inductor makes no kernel of it: it stays in aten")
-        libraries = [self._compile(case, n, source) for n, source in enumerate(recorded.sources)]
-        job = Job()
-        held: dict[int, int] = {}
+        job = generated.job(self.compile(case.name, generated.sources))
+        buffer = generated.recorder.buffer(made)
+        if buffer is None:
+            raise Unavailable("Inductor leaves the result to aten")
+        job.outputs = [buffer]
+        expected = torch.empty_strided(made.shape, made.stride(), dtype=made.dtype).copy_(case.function(*inputs))
+        return job, [(0, expected)]
 
-        def argument(value: Any) -> Argument:
-            if not isinstance(value, torch.Tensor):
-                return int(value)
-            storage = value.untyped_storage().data_ptr()
-            if storage not in held:
-                held[storage] = job.add(value).buffer
-            return Pointer(held[storage], value.data_ptr() - storage)
-
-        for number, args in recorded.calls:
-            job.steps.append(CallStep(libraries[number], "kernel", tuple(argument(a) for a in args)))
-        expected = case.function(*inputs)
-        checks: Checks = []
-        for made, right in zip(results, [expected] if isinstance(expected, torch.Tensor) else expected, strict=True):
-            buffer = held.get(made.untyped_storage().data_ptr())
-            if buffer is None:
-                raise Unavailable("Inductor leaves the result to aten")
-            job.outputs.append(buffer)
-            checks.append(
-                (len(job.outputs) - 1, torch.empty_strided(made.shape, made.stride(), dtype=made.dtype).copy_(right))
-            )
-        return job, checks
-
-    def _compile(self, case: Case, number: int, source: str) -> Path:
-        folder = Path(self._folder.name)
-        path = folder / f"{case.name.replace('/', '_')}{number}.cpp"
-        path.write_text(source)
-        library = path.with_suffix(".so")
-        _run([*self.command(folder), str(path), "-o", str(library), "-Wl,--no-as-needed", "-lm"])
-        return library
+    def compile(self, name: str, sources: Sequence[str]) -> list[Path]:
+        """A library for the board of each source. Raises Unavailable."""
+        folder, libraries = Path(self._folder.name), []
+        for number, source in enumerate(sources):
+            path = folder / f"{name.replace('/', '_')}{number}.cpp"
+            path.write_text(source)
+            libraries.append(path.with_suffix(".so"))
+            _run([*self.command(folder), str(path), "-o", str(libraries[-1]), "-Wl,--no-as-needed", "-lm"])
+        return libraries
 
 
 def peers() -> list[InductorCpp]:

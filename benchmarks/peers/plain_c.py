@@ -93,6 +93,8 @@ class PlainC:
         pointers = [job.add(bytes(expected.untyped_storage().nbytes())), *map(job.add, inputs)]
         sizes = _SIZES.get(case.name, lambda shape: shape)(case.shape)
         symbol = "case_" + _SYMBOLS.get(case.name, case.kind)
+        if f"\0{symbol}\0".encode() not in library.read_bytes():
+            raise Unavailable("the compiler has no type for it")
         job.steps.append(CallStep(library, symbol, (*pointers, *sizes)))
         job.outputs = [0]
         return job, [(0, expected)]

@@ -1,0 +1,123 @@
+"""The suite `models`: the generated kernels of whole models, ours and those of Inductor's C++ backend.
+
+What stays in aten (matrix products, convolutions) is not counted on either side, and is in a job as data.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch_rvv.benchmarks import table
+from torch_rvv.benchmarks.capture import capture
+from torch_rvv.benchmarks.compare import compare
+from torch_rvv.benchmarks.emulate import run_job
+from torch_rvv.benchmarks.measure import OURS, Result, fill, same
+from torch_rvv.benchmarks.models import MODELS, build
+from torch_rvv.benchmarks.peers import inductor_cpp
+from torch_rvv.benchmarks.peers.inductor_cpp import InductorCpp
+
+from torch_rvv.errors import TorchRvvError
+from torch_rvv.knobs import knobs
+
+
+def _blank(name: str, system: str, inputs: dict[str, torch.Tensor]) -> Result:
+    first = next(iter(inputs.values()))
+    return Result("models", name, "float32", list(first.shape), knobs.vlen, system, elements=first.numel())
+
+
+def ours(name: str) -> Result:
+    """Our kernels of a model. A kernel that falls back to aten is not counted; the reason says so."""
+    network, inputs = build(name)
+    result = _blank(name, OURS, inputs)
+    try:
+        job, memory, _, graphs = capture(network, keywords=inputs, whole=False)
+        profile, found = run_job(job, knobs.vlen)
+    except (TorchRvvError, RuntimeError) as error:
+        result.reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        return result
+    if found != memory:
+        result.reason = "what ran under the profiler left other results than on the board"
+        return result
+    fill(result, profile)
+    fell_back = [k.name for g in graphs for k in g.kernels if not k.compiled]
+    if fell_back:
+        result.reason = f"not counted, for they run in aten: {', '.join(fell_back)}"
+    return result
+
+
+def peer(name: str, compiler: InductorCpp) -> Result:
+    """Inductor's C++ kernels of a model through one compiler."""
+    network, inputs = build(name)
+    result = _blank(name, compiler.name, inputs)
+    try:
+        generated, _ = inductor_cpp.generate(network, keywords=inputs, run_them=True)
+        job = generated.job(compiler.compile(name, generated.sources))
+        job.outputs = list(range(len(job.buffers)))
+        profile, found = run_job(job, knobs.vlen)
+    except TorchRvvError as error:
+        result.reason = str(error).splitlines()[0]
+        return result
+    right = [torch.frombuffer(bytearray(b), dtype=t) for b, t in generated.recorder.contents() if b]
+    if not all(same(b, expected, ulps=4096.0) for b, expected in zip([f for f in found if f], right, strict=True)):
+        result.reason = "wrong results"
+        return result
+    return fill(result, profile)
+
+
+def run(only: str | None) -> list[Result]:
+    """Ours and Inductor's on the named models (comma-separated), or on all. Raises OptionError for an unknown name."""
+    results = []
+    compilers = inductor_cpp.peers()
+    for name in only.split(",") if only else list(MODELS):
+        results += [ours(name), *(peer(name, compiler) for compiler in compilers)]
+        print(f"{name}: done", file=sys.stderr, flush=True)
+    return results
+
+
+_HEAD = (
+    "model",
+    "system",
+    "instructions",
+    "vector",
+    "spills",
+    "cycles",
+    "bound",
+    "memory",
+    "x instr",
+    "x cycles",
+    "x bound",
+)
+
+
+def text(results: Sequence[Result]) -> str:
+    """A line a model and system, in thousands; ratios are ours over the best peer's, with the verdict."""
+    rows = [(*_HEAD, "")]
+    found = {c.ours.case: c for c in compare(results)}
+    for r in results:
+        c = found.get(r.case) if r.system == OURS else None
+        ratios = [
+            f"{c.ratios[f]:.2f}" if c and f in c.ratios else "" for f in ("instructions", "cycles", "cycles_bound")
+        ]
+        figures = (r.instructions, r.vector_instructions, r.spills, r.cycles, r.cycles_bound, r.cycles_memory)
+        cells = ["-" if v is None else f"{v / 1e3:.1f}" for v in figures]
+        rows.append((r.case, r.system, *cells, *ratios, c.verdict if c else ""))
+    reasons = [f"{r.system}: {r.case}: {r.reason}" for r in results if r.reason]
+    return "\n".join([table.aligned(rows), "instructions and cycles in thousands", *reasons])
+
+
+def page(results: Sequence[Result]) -> str:
+    """The same with bars."""
+    from html import escape
+
+    from torch_rvv.benchmarks import html, svg
+
+    palette = svg.colours(list(dict.fromkeys(r.system for r in results)))
+    parts = [svg.legend(palette)]
+    for heading, figure in (("Modelled cycles", "cycles"), ("Instructions", "instructions")):
+        groups: dict[str, dict[str, float]] = {}
+        for r in results:
+            groups.setdefault(r.case, {})[r.system] = getattr(r, figure) or 0.0
+        parts += [f"<h2>{heading}</h2>", svg.bars(groups, palette, heading.lower())]
+    return html.page("torch_rvv: models", *parts, f"<pre>{escape(text(results))}</pre>")
