@@ -61,7 +61,7 @@ class Suite:
 
 SUITES = {
     "kernels": Suite(run_kernels, table.kernels, html.kernels),
-    "models": Suite(lambda options: modelsuite.run(options.only), modelsuite.text, modelsuite.page),
+    "models": Suite(lambda options: modelsuite.run(options.only, options.peers), modelsuite.text, modelsuite.page),
     "compile": Suite(lambda options: compiletime.run(options.only), compiletime.text, compiletime.page),
 }
 

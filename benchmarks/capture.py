@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch_rvv.benchmarks.jobs import Job, KernelStep
@@ -64,7 +64,7 @@ def capture(
     torch._dynamo.reset()
     device, named = RecordingDevice(get_device()), dict(keywords or {})
     with record.collecting() as graphs, torch.no_grad():
-        compiled = torch.compile(function, backend="rvv", options={"device": device})
+        compiled = torch.compile(function, backend="rvv", options=cast(Any, {"device": device}))
         compiled(*inputs, **named)
         device.recorder = Recorder()
         result = compiled(*inputs, **named)

@@ -121,7 +121,7 @@ def run(only: str | None) -> list[CompileResult]:
 
 
 def _rows(results: Sequence[CompileResult]) -> list[tuple[str, ...]]:
-    rows = [("model", "system", "cold s", "warm s", "ours / theirs")]
+    rows: list[tuple[str, ...]] = [("model", "system", "cold s", "warm s", "ours / theirs")]
     ours = {r.case: r.cold_seconds for r in results if r.system == OURS}
     for r in results:
         mine = ours.get(r.case)

@@ -20,7 +20,7 @@ from torch_rvv.benchmarks.instructions import words
 
 from torch_rvv.errors import InstallError
 
-CORE = "spacemit-x60"
+CORE, MODEL_VLEN = "spacemit-x60", 256
 FEATURES = "+m,+a,+f,+d,+c,+v,+zvl256b,+zba,+zbb,+zbs,+zicond,+zfh,+zvfh,+zicbop"
 ITERATIONS = 100
 # A call's own cost; the callee's blocks are counted by themselves. The tool would take 100 cycles.

@@ -130,7 +130,7 @@ def profile_program(
         if not out.exists():
             raise InstallError(
                 f"{qemu} does not run the profiling plug-in: {done.stderr.strip()[-300:]}",
-                hint="It needs qemu-user 4.2 to 8.2 with plug-ins, as in Debian 12.",
+                hint="It needs a qemu-user with plug-ins of interface version 1, such as the 7.2 of Debian 12.",
             )
         if done.returncode:
             raise DeviceError(f"a measured program failed ({done.returncode}): {done.stderr.strip()[-500:]}")

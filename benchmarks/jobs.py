@@ -69,7 +69,7 @@ class Job:
     def add(self, contents: bytes | torch.Tensor) -> Pointer:
         """A new buffer with these contents; a tensor's whole storage."""
         self.buffers.append(storage_bytes(contents) if isinstance(contents, torch.Tensor) else contents)
-        offset = contents.storage_offset() * contents.element_size() if isinstance(contents, torch.Tensor) else 0
+        offset = int(contents.storage_offset()) * contents.element_size() if isinstance(contents, torch.Tensor) else 0
         return Pointer(len(self.buffers) - 1, offset)
 
     def offsets(self) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch_rvv.benchmarks.capture import capture
 from torch_rvv.benchmarks.cases import Case
-from torch_rvv.benchmarks.cycles import cycles_of, memory_cycles
+from torch_rvv.benchmarks.cycles import MODEL_VLEN, cycles_of, memory_cycles
 from torch_rvv.benchmarks.emulate import Profile, run_job
 
 from torch_rvv.errors import InstallError, TorchRvvError
@@ -85,6 +85,9 @@ def fill(result: Result, profile: Profile) -> Result:
     result.spills, result.spills_vector = sum(profile.spills.values()), profile.spills["vector"]
     result.memory = dict(profile.memory)
     result.cycles_memory = round(memory_cycles(profile.memory), 1)
+    if result.vlen != MODEL_VLEN:
+        result.reason = f"no cycles: the model is of a core with VLEN {MODEL_VLEN}"
+        return result
     try:
         cycles = cycles_of(profile.blocks())
     except (InstallError, ValueError) as error:  # ValueError: an instruction that the tools do not know
@@ -110,13 +113,17 @@ def ours(case: Case, vlen: int) -> Result:
     return fill(result, profile)
 
 
-def same(found: bytes, expected: torch.Tensor, ulps: float = 64.0) -> bool:
-    """Whether a buffer holds a tensor's values, in its memory order: floats within some ulps of the largest."""
+def same(found: bytes, expected: torch.Tensor, ulps: float | None = None) -> bool:
+    """Whether a buffer holds a tensor's values, in its memory order: floats within some ulps of the largest.
+
+    ulps: 64 for single and double precision and 4 for halves, whose arithmetic is in single, if not given.
+    """
     flat = expected.detach().as_strided((expected.untyped_storage().nbytes() // expected.element_size(),), (1,), 0)
     got = torch.frombuffer(bytearray(found), dtype=expected.dtype)[: flat.numel()]
     if not expected.is_floating_point():
         return bool(torch.equal(got, flat))
     epsilon = torch.finfo(expected.dtype).eps
+    ulps = ulps or (4.0 if expected.element_size() == 2 else 64.0)
     largest = float(flat.double().abs().max())
     return torch.allclose(got.double(), flat.double(), rtol=0.0, atol=ulps * epsilon * largest, equal_nan=True)
 

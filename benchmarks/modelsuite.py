@@ -66,10 +66,13 @@ def peer(name: str, compiler: InductorCpp) -> Result:
     return fill(result, profile)
 
 
-def run(only: str | None) -> list[Result]:
-    """Ours and Inductor's on the named models (comma-separated), or on all. Raises OptionError for an unknown name."""
+def run(only: str | None, peers: str | None) -> list[Result]:
+    """Ours and Inductor's on the named models (comma-separated), or on all. Raises OptionError for an unknown name.
+
+    peers: the names of those to compare with, comma-separated; None for both.
+    """
     results = []
-    compilers = inductor_cpp.peers()
+    compilers = [c for c in inductor_cpp.peers() if peers is None or c.name in peers.split(",")]
     for name in only.split(",") if only else list(MODELS):
         results += [ours(name), *(peer(name, compiler) for compiler in compilers)]
         print(f"{name}: done", file=sys.stderr, flush=True)
@@ -93,7 +96,7 @@ _HEAD = (
 
 def text(results: Sequence[Result]) -> str:
     """A line a model and system, in thousands; ratios are ours over the best peer's, with the verdict."""
-    rows = [(*_HEAD, "")]
+    rows: list[tuple[str, ...]] = [(*_HEAD, "")]
     found = {c.ours.case: c for c in compare(results)}
     for r in results:
         c = found.get(r.case) if r.system == OURS else None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import pytest
 import torch
+from torch._inductor.async_compile import AsyncCompile
 from torch_rvv.benchmarks import bench, compiletime, html, measure, modelsuite, svg, table
 from torch_rvv.benchmarks.capture import capture
 from torch_rvv.benchmarks.cases import CASES, add, select
@@ -178,6 +180,8 @@ def test_results_are_compared_by_value():
     assert not same(torch.tensor([1.0, float("nan"), 0.0]).numpy().tobytes(), right)
     transposed = torch.arange(6.0).view(2, 3).t()
     assert same(torch.arange(6.0).numpy().tobytes(), transposed)
+    half = torch.tensor([1.0, -100.0]).half()
+    assert same((half * 1.001).numpy().tobytes(), half) and not same((half * 1.01).numpy().tobytes(), half)
     assert not same(torch.tensor([1, 2]).numpy().tobytes(), torch.tensor([1, 3]))
 
 
@@ -193,11 +197,13 @@ def test_our_kernels_are_counted_with_their_grid_and_tail():
     # At most 64 lanes a load at VLEN 256, and every element is read and written once.
     assert first.classes()["vload_unit"] >= 10007 / 64
     assert first.memory["store_bytes"] >= 4 * 10007 and first.memory["loads"] >= 10007
+    assert measure.fill(measure.blank(case, OURS, 1024), first).cycles is None
     longer, _ = run_job(job, 1024)
     assert longer.vector_instructions < 0.5 * first.vector_instructions
 
 
 @pytest.mark.board
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor's C++ backend needs g++")
 def test_the_kernels_of_a_model_are_counted_with_what_aten_does_between_them():
     def tiny():
         layers = torch.nn.Linear(30, 50), torch.nn.GELU(), torch.nn.Linear(50, 30), torch.nn.LayerNorm(30)
@@ -278,9 +284,8 @@ def test_inductors_calls_are_recorded_and_not_made(tmp_path):
     assert isinstance(step, CallStep) and step.library == tmp_path / "made.so"
     buffers = [a.buffer for a in step.args if isinstance(a, Pointer)]
     assert {generated.recorder.buffer(t) for t in [*inputs, result]} <= set(buffers)
-    # The default backend is itself again.
-    x = torch.randn(50)
-    assert torch.equal(torch.compile(torch.relu)(x), torch.relu(x))
+    assert "cpp_pybinding" in AsyncCompile.cpp_pybinding.__qualname__  # Inductor is itself again.
+    assert AsyncCompile.cpp_pybinding.__module__ == AsyncCompile.__module__
 
 
 # ruff: noqa: E501 - IREE writes long lines

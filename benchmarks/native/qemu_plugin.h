@@ -1,7 +1,7 @@
 /* The part of QEMU's TCG plug-in interface that profile.c uses, declared for interface version 1.
  *
- * Debian's qemu-user has plug-ins switched on but its packages have no header, and version 1 is what qemu 4.2 to 8.2 speak.
- * From version 2 on a plug-in asks qemu for an instruction's bytes differently; profile.c would need that one change. */
+ * Debian 12's qemu-user (7.2) has plug-ins switched on, but its packages have no header. qemu 9 and later want version 2 or
+ * more, where a plug-in asks for an instruction's bytes differently; profile.c would need that one change. */
 #ifndef TORCH_RVV_QEMU_PLUGIN_H
 #define TORCH_RVV_QEMU_PLUGIN_H
 #include <stddef.h>
