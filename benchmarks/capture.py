@@ -38,7 +38,7 @@ class RecordingDevice(Device):
     ) -> int:
         x, y, z = [*grid, 1, 1][:3]
         arguments = tuple(a if isinstance(a, int) else self.recorder.pointer(a) for a in args)
-        self.recorder.job.steps.append(KernelStep(kernel.binary, (x, y, z), arguments))
+        self.recorder.job.steps.append(KernelStep(kernel.binary, (x, y, z), arguments, kernel.name))
         status = self.inner.launch(kernel, grid, args, written=written, timeout=timeout)
         self.recorder.ran(args)
         return status

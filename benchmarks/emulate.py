@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -33,13 +33,14 @@ class Profile:
     """What ran between the markers. pieces: code as it was translated, with its counts and vtypes.
 
     spills: instructions that touched the stack of what was measured ("vector", "scalar"). memory: bytes and
-    accesses (one an element for vector instructions), and cache lines by level (see native/cache.h).
+    accesses (one an element for vector instructions), and cache lines by level (see native/cache.h). regions: the
+    same for each pair of markers, in the order in which they ran; empty in a region.
     """
 
     pieces: list[Block] = field(default_factory=list)
     spills: dict[str, int] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
-    regions: int = 0
+    regions: list[Profile] = field(default_factory=list)
 
     def classes(self) -> Counter[str]:
         """Executed instructions by class (see instructions.py)."""
@@ -67,17 +68,31 @@ class Profile:
     @staticmethod
     def read(text: str) -> Profile:
         """A profile from the plug-in's file (its lines are described in native/profile.c)."""
-        profile = Profile()
+        regions, region = [], Profile()
         for line in text.splitlines():
             kind, *rest = line.split()
             if kind == "block":
                 address, vtype, count, code = rest
-                profile.pieces.append(Block(int(address, 16), bytes.fromhex(code), int(vtype), int(count)))
-            elif kind == "regions":
-                profile.regions = int(rest[0])
+                region.pieces.append(Block(int(address, 16), bytes.fromhex(code), int(vtype), int(count)))
+            elif kind == "end":
+                regions.append(region)
+                region = Profile()
             else:
-                {"spill": profile.spills, "memory": profile.memory}[kind][rest[0]] = int(rest[1])
-        return profile
+                {"spill": region.spills, "memory": region.memory}[kind][rest[0]] = int(rest[1])
+        whole = Profile.sum(regions)
+        whole.regions = regions
+        return whole
+
+    @staticmethod
+    def sum(parts: Iterable[Profile]) -> Profile:
+        """What several profiles come to."""
+        total, spills, memory = Profile(), Counter[str](), Counter[str]()
+        for part in parts:
+            total.pieces += part.pieces
+            spills.update(part.spills)
+            memory.update(part.memory)
+        total.spills, total.memory = dict(spills), dict(memory)
+        return total
 
 
 @cache

@@ -40,7 +40,7 @@ def kernels(results: Sequence[Result]) -> str:
     parts += [
         "<h2>Roofline</h2>",
         "<p>A core of the K1: 16 FLOP a cycle in f32, 7 GB/s from memory. Speed is the slower of the modelled "
-        "cycles and of what memory gives. Names are at our points.</p>",
+        "cycles and of what memory gives. Names are at our points; what is above the roof fits into the caches.</p>",
         svg.roofline(_points(comparisons), palette, MEMORY_BYTES_PER_CYCLE),
     ]
     for heading, figure in (("Modelled cycles an element", "cycles"), ("Instructions an element", "instructions")):

@@ -32,6 +32,7 @@ class KernelStep:
     binary: bytes
     grid: tuple[int, int, int]
     args: tuple[Argument, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True)

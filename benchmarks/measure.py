@@ -22,7 +22,7 @@ class Result:
     """One system on one case. Counts are dynamic; cycles are modelled (see cycles.py), None without llvm-mca.
 
     reason: why there are no figures, or why some are missing. limit: instructions an element, ours only. bytes: of the
-    inputs and outputs, what must move at least.
+    inputs and outputs, what must move at least. kernels: of a model, each kernel's share of this.
     """
 
     suite: str
@@ -45,6 +45,7 @@ class Result:
     reason: str | None = None
     classes: dict[str, int] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
+    kernels: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch_rvv.benchmarks import table
 from torch_rvv.benchmarks.capture import capture
 from torch_rvv.benchmarks.compare import compare
-from torch_rvv.benchmarks.emulate import run_job
+from torch_rvv.benchmarks.cycles import MODEL_VLEN, cycles_of
+from torch_rvv.benchmarks.emulate import Profile, run_job
+from torch_rvv.benchmarks.jobs import Job, KernelStep
 from torch_rvv.benchmarks.measure import OURS, Result, fill, same
 from torch_rvv.benchmarks.models import MODELS, build
 from torch_rvv.benchmarks.peers import inductor_cpp
 from torch_rvv.benchmarks.peers.inductor_cpp import InductorCpp
 
-from torch_rvv.errors import TorchRvvError
+from torch_rvv.errors import InstallError, TorchRvvError
 from torch_rvv.knobs import knobs
+
+COSTLY = 15  # kernels in the list of the costliest
 
 
 def _blank(name: str, system: str, inputs: dict[str, torch.Tensor]) -> Result:
@@ -41,10 +46,37 @@ def ours(name: str) -> Result:
         result.reason = "what ran under the profiler left other results than on the board"
         return result
     fill(result, profile)
+    result.kernels = _kernels(job, profile)
     fell_back = [k.name for g in graphs for k in g.kernels if not k.compiled]
     if fell_back:
         result.reason = f"not counted, for they run in aten: {', '.join(fell_back)}"
     return result
+
+
+def _kernels(job: Job, profile: Profile) -> list[dict[str, Any]]:
+    """Each kernel of a job with its launches, instructions, cycles and spills; what costs most comes first."""
+    by_name: dict[str, list[Profile]] = {}
+    steps = [step for step in job.steps if isinstance(step, KernelStep)]
+    for step, region in zip(steps, profile.regions, strict=True):
+        by_name.setdefault(step.name, []).append(region)
+    rows = []
+    for name, regions in by_name.items():
+        total = Profile.sum(regions)
+        row = {"kernel": name, "launches": len(regions), "instructions": total.instructions}
+        row["spills"] = sum(total.spills.values())
+        row["cycles"], row["cycles_bound"] = _cycles(total)
+        rows.append(row)
+    return sorted(rows, key=lambda row: -(row["cycles"] or row["instructions"]))
+
+
+def _cycles(profile: Profile) -> tuple[float | None, float | None]:
+    if knobs.vlen != MODEL_VLEN:
+        return None, None
+    try:
+        found = cycles_of(profile.blocks())
+    except (InstallError, ValueError):  # As in `fill`, which has put it into the reason.
+        return None, None
+    return round(found.estimate, 1), round(found.bound, 1)
 
 
 def peer(name: str, compiler: InductorCpp) -> Result:
@@ -107,7 +139,16 @@ def text(results: Sequence[Result]) -> str:
         cells = ["-" if v is None else f"{v / 1e3:.1f}" for v in figures]
         rows.append((r.case, r.system, *cells, *ratios, c.verdict if c else ""))
     reasons = [f"{r.system}: {r.case}: {r.reason}" for r in results if r.reason]
-    return "\n".join([table.aligned(rows), "instructions and cycles in thousands", *reasons])
+    costly = sorted(
+        ((k["cycles"] or 0.0, r, k) for r in results for k in r.kernels), key=lambda item: item[0], reverse=True
+    )
+    most = [("kernel", "model", "launches", "instructions", "spills", "cycles", "share")]
+    for cycles, r, k in costly[:COSTLY]:
+        share = f"{100 * cycles / r.cycles:.0f} %" if r.cycles else "-"
+        figures = (f"{k['instructions'] / 1e3:.1f}", f"{k['spills'] / 1e3:.1f}", f"{cycles / 1e3:.1f}")
+        most.append((k["kernel"][:60], r.case, str(k["launches"]), *figures, share))
+    lines = [table.aligned(rows), "", "the costliest of our kernels:", table.aligned(most)]
+    return "\n".join([*lines, "instructions, spills and cycles in thousands", *reasons])
 
 
 def page(results: Sequence[Result]) -> str:

@@ -71,7 +71,7 @@ def roofline(points: Sequence[Point], palette: Mapping[str, str], bytes_per_cycl
         out.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{palette[p.system]}"><title>{title}</title></circle>'
         )
-        if p.system == next(iter(palette)):
+        if p.system == next(iter(palette)) and "/" not in p.label:  # Variants would lie on each other.
             out.append(_text(x + 6, y + 3, p.label, size=9))
     out.append(_text(width / 2, height - 6, "FLOP a byte that must move", "middle"))
     out.append(_text(left, 14, "FLOP a cycle (modelled)"))

@@ -4,7 +4,7 @@
 
 enum { MARK_START = 0x7e0, MARK_STOP = 0x7e1, MARK_STACK = 0x7e2 };
 
-/* Count from here; from here no more. The counts add up over all such pairs of a run. */
+/* Count from here; from here no more. Each such pair has counts of its own. */
 #define COUNT_START() __asm__ volatile("slti x0, x0, 0x7e0" ::: "memory")
 #define COUNT_STOP() __asm__ volatile("slti x0, x0, 0x7e1" ::: "memory")
 /* The store behind the marker is to the top of the stack: what lies below is the stack of what is called next. */

@@ -3,12 +3,12 @@
  *
  *   qemu-riscv64 -plugin profile.so,out=FILE program
  *
- * One line a fact:
+ * For each pair of a start and a stop marker, one line a fact:
  *   block ADDRESS VTYPE COUNT CODE   code executed COUNT times, in hex; VTYPE on entry: SEW (log2 of bytes) * 8 + LMUL
  *                                    (vlmul of the RVV specification), or 64 if a vsetvl took it from a register
  *   spill KIND COUNT                 instructions that touched the stack of what is counted: vector or scalar
  *   memory WHAT COUNT                bytes and accesses (of elements); lines by level of cache
- *   regions COUNT                    pairs of start and stop markers
+ *   end                              of what belongs to this pair
  *
  * Nothing is sampled: two runs of a program that does the same give the same lines. Programs of one thread only. What kind of
  * instructions these are is for the reader of the file to say (benchmarks/instructions.py). */
@@ -37,7 +37,7 @@ struct piece {
 static struct piece *pieces;
 static unsigned vtype = UNKNOWN_VTYPE;
 static int counting, expect_stack, fresh_vector;
-static uint64_t regions, stack_top, spills[2]; /* vector, scalar */
+static uint64_t stack_top, spills[2]; /* vector, scalar */
 static uint64_t bytes[2], accesses[2];         /* loads, stores */
 static struct cache l1, l2;
 static FILE *out;
@@ -46,6 +46,30 @@ static void enter(unsigned cpu, void *user) {
   struct piece *p = user;
   (void)cpu;
   p->counts[vtype] += (uint64_t)counting;
+}
+
+/* Write what was counted, and start again from nothing. */
+static void finish_region(void) {
+  for (struct piece *p = pieces; p; p = p->next)
+    for (unsigned v = 0; v < VTYPES; v++) {
+      if (!p->counts[v]) continue;
+      fprintf(out, "block %" PRIx64 " %u %" PRIu64 " ", p->address, v, p->counts[v]);
+      for (uint32_t i = 0; i < p->bytes; i++) fprintf(out, "%02x", p->code[i]);
+      fputc('\n', out);
+      p->counts[v] = 0;
+    }
+  struct { const char *name; uint64_t *count; } facts[] = {
+      {"spill vector", &spills[0]}, {"spill scalar", &spills[1]},
+      {"memory load_bytes", &bytes[0]}, {"memory store_bytes", &bytes[1]},
+      {"memory loads", &accesses[0]}, {"memory stores", &accesses[1]},
+      {"memory l1_misses", &l1.misses}, {"memory l1_writebacks", &l1.writebacks},
+      {"memory l2_misses", &l2.misses}, {"memory l2_writebacks", &l2.writebacks},
+  };
+  for (unsigned i = 0; i < sizeof facts / sizeof *facts; i++) {
+    fprintf(out, "%s %" PRIu64 "\n", facts[i].name, *facts[i].count);
+    *facts[i].count = 0;
+  }
+  fprintf(out, "end\n");
 }
 
 static void set_vtype(unsigned cpu, void *user) {
@@ -57,7 +81,10 @@ static void mark(unsigned cpu, void *user) {
   (void)cpu;
   switch ((uintptr_t)user) {
     case MARK_START: counting = 1; break;
-    case MARK_STOP: regions += (uint64_t)counting; counting = 0; break;
+    case MARK_STOP:
+      if (counting) finish_region();
+      counting = 0;
+      break;
     case MARK_STACK: expect_stack = 1; break;
   }
 }
@@ -144,19 +171,6 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
 
 static void finish(qemu_plugin_id_t id, void *user) {
   (void)id, (void)user;
-  for (struct piece *p = pieces; p; p = p->next)
-    for (unsigned v = 0; v < VTYPES; v++) {
-      if (!p->counts[v]) continue;
-      fprintf(out, "block %" PRIx64 " %u %" PRIu64 " ", p->address, v, p->counts[v]);
-      for (uint32_t i = 0; i < p->bytes; i++) fprintf(out, "%02x", p->code[i]);
-      fputc('\n', out);
-    }
-  fprintf(out, "spill vector %" PRIu64 "\nspill scalar %" PRIu64 "\n", spills[0], spills[1]);
-  fprintf(out, "memory load_bytes %" PRIu64 "\nmemory store_bytes %" PRIu64 "\n", bytes[0], bytes[1]);
-  fprintf(out, "memory loads %" PRIu64 "\nmemory stores %" PRIu64 "\n", accesses[0], accesses[1]);
-  fprintf(out, "memory l1_misses %" PRIu64 "\nmemory l1_writebacks %" PRIu64 "\n", l1.misses, l1.writebacks);
-  fprintf(out, "memory l2_misses %" PRIu64 "\nmemory l2_writebacks %" PRIu64 "\n", l2.misses, l2.writebacks);
-  fprintf(out, "regions %" PRIu64 "\n", regions);
   fclose(out);
 }
 
