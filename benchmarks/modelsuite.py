@@ -142,11 +142,12 @@ def text(results: Sequence[Result]) -> str:
     costly = sorted(
         ((k["cycles"] or 0.0, r, k) for r in results for k in r.kernels), key=lambda item: item[0], reverse=True
     )
-    most = [("kernel", "model", "launches", "instructions", "spills", "cycles", "share")]
+    most: list[tuple[str, ...]] = [("kernel", "model", "launches", "instructions", "spills", "cycles", "share")]
     for cycles, r, k in costly[:COSTLY]:
         share = f"{100 * cycles / r.cycles:.0f} %" if r.cycles else "-"
-        figures = (f"{k['instructions'] / 1e3:.1f}", f"{k['spills'] / 1e3:.1f}", f"{cycles / 1e3:.1f}")
-        most.append((k["kernel"][:60], r.case, str(k["launches"]), *figures, share))
+        thousands = [f"{v / 1e3:.1f}" for v in (k["instructions"], k["spills"], cycles)]
+        name = k["kernel"] if len(k["kernel"]) <= 60 else k["kernel"][:42] + "..." + k["kernel"][-15:]
+        most.append((name, r.case, str(k["launches"]), *thousands, share))
     lines = [table.aligned(rows), "", "the costliest of our kernels:", table.aligned(most)]
     return "\n".join([*lines, "instructions, spills and cycles in thousands", *reasons])
 

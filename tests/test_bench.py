@@ -221,7 +221,7 @@ def test_the_kernels_of_a_model_are_counted_with_what_aten_does_between_them():
     assert sum(k["instructions"] for k in ours.kernels) == ours.instructions and len(ours.kernels) >= 2
     assert all(k["launches"] == 1 and k["kernel"].startswith("triton_") for k in ours.kernels)
     text = modelsuite.text([ours, c])
-    assert ours.kernels[0]["kernel"][:60] in text
+    assert ours.kernels[0]["kernel"][:42] in text
     assert "win" in text and "inductor_cpp_v" in text and "<svg" in modelsuite.page([ours, c])
 
 

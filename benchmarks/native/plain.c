@@ -26,6 +26,9 @@ static inline T narrow(float x) {
 typedef int64_t index_t;
 #define R restrict
 
+/* As in PyTorch, the result is NaN if any argument is. */
+static inline float larger(float x, float most) { return x > most || x != x ? x : most; }
+
 #define UNARY(NAME, EXPRESSION)                                   \
   void case_##NAME(T *R out, const T *R in, index_t n) {          \
     for (index_t i = 0; i < n; i++) {                             \
@@ -34,7 +37,7 @@ typedef int64_t index_t;
     }                                                             \
   }
 
-UNARY(relu, x > 0 ? x : 0)
+UNARY(relu, x < 0 ? 0 : x)
 UNARY(exp, expf(x))
 UNARY(log, logf(x))
 UNARY(sigmoid, 1.0f / (1.0f + expf(-x)))
@@ -73,7 +76,7 @@ void case_row_max(T *R out, const T *R in, index_t rows, index_t columns) {
     float most = -INFINITY;
     for (index_t c = 0; c < columns; c++) {
       float x = widen(in[r * columns + c]);
-      most = x > most ? x : most;
+      most = larger(x, most);
     }
     out[r] = narrow(most);
   }
@@ -141,7 +144,7 @@ void case_batch_norm_relu(float *R out, const float *R in, const float *R mean, 
       float *y = out + (i * channels + c) * pixels;
       for (index_t p = 0; p < pixels; p++) {
         float v = x[p] * scale + shift;
-        y[p] = v > 0 ? v : 0;
+        y[p] = v < 0 ? 0 : v;
       }
     }
 }
@@ -190,7 +193,7 @@ void case_max_pool(float *R out, const float *R in, index_t planes, index_t heig
           for (index_t x = 2 * c - 1; x <= 2 * c + 1; x++)
             if (y >= 0 && y < height && x >= 0 && x < width) {
               float v = in[(p * height + y) * width + x];
-              most = v > most ? v : most;
+              most = larger(v, most);
             }
         out[(p * rows + r) * columns + c] = most;
       }

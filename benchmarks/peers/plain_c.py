@@ -1,4 +1,7 @@
-"""Plain C, as a compiler makes of it what it can: clang (as zig brings it), with and without fast math, and gcc."""
+"""Plain C, as a compiler makes of it what it can: clang (as zig brings it), with and without fast math, and gcc.
+
+NaN is kept by both, as by PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -114,4 +117,8 @@ class PlainC:
 
 
 def peers() -> list[PlainC]:
-    return [PlainC("c_clang", clang()), PlainC("c_clang_fast", clang("-ffast-math")), PlainC("c_gcc", gcc)]
+    return [
+        PlainC("c_clang", clang()),
+        PlainC("c_clang_fast", clang("-ffast-math", "-fno-finite-math-only")),
+        PlainC("c_gcc", gcc),
+    ]
