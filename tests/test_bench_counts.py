@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from torch_rvv.benchmarks import cycles
 from torch_rvv.benchmarks.blocks import Block, basic_blocks
-from torch_rvv.benchmarks.emulate import NATIVE, profile_program
+from torch_rvv.benchmarks.emulate import NATIVE, Profile, profile_program
 from torch_rvv.benchmarks.instructions import CLASSES, classify, falls_through, vtype_after, words
 from torch_rvv.runtime.build import compile_c
 
-from torch_rvv.errors import InstallError
+from torch_rvv.errors import DeviceError, InstallError
 from torch_rvv.machinecode import text_section
 
 CPU = "-mcpu=baseline_rv64+v+zvl256b+zba+zbb+zbs+zfh+zvfh"
@@ -221,3 +221,73 @@ def test_cycles_weigh_blocks_by_their_count(tmp_path):
 def test_memory_cycles():
     # 1.6 GHz and 7 GB/s: 64 bytes take 64 / 4.375 cycles.
     assert cycles.memory_cycles({"l2_misses": 3, "l2_writebacks": 1}) == pytest.approx(4 * 64 / 4.375)
+
+
+CACHES = r"""
+#include "markers.h"
+#include <stdint.h>
+#include <stdlib.h>
+static volatile char memory[1 << 20] __attribute__((aligned(64)));
+static void touch(long bytes, int times) {
+  for (int t = 0; t < times; t++)
+    for (long i = 0; i < bytes; i += 64) (void)memory[i];
+}
+int main(void) {
+  touch(16 << 10, 1);
+  COUNT_STACK(); COUNT_START(); touch(16 << 10, 10); COUNT_STOP();
+  touch(256 << 10, 1);
+  COUNT_STACK(); COUNT_START(); touch(256 << 10, 2); COUNT_STOP();
+  COUNT_STACK(); COUNT_START(); touch(1 << 20, 2); COUNT_STOP();
+  return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("caches")
+    (folder / "caches.c").write_text(CACHES)
+    compile_c([folder / "caches.c"], folder / "caches", (f"-I{NATIVE}",))
+    return str(folder / "caches")
+
+
+@pytest.mark.board
+def test_lines_that_move_in_the_caches(caches):
+    fits_l1, fits_l2, fits_none = profile_program([caches], vlen=256).regions
+    assert fits_l1.memory["loads"] >= 2560 and fits_l1.memory["l1_misses"] < 30
+    assert 8192 <= fits_l2.memory["l1_misses"] < 8300 and fits_l2.memory["l2_misses"] < 100
+    # Least recently used keeps nothing of a stream longer than the cache; only the 256 KiB before are there.
+    assert 28672 <= fits_none.memory["l2_misses"] < 28900 and fits_none.memory["l2_writebacks"] < 100
+    assert cycles.memory_cycles(fits_none.memory) == pytest.approx(28672 * 64 / 4.375, rel=0.02)
+
+
+@pytest.mark.board
+def test_each_pair_of_markers_has_counts_of_its_own(caches):
+    profile = profile_program([caches], vlen=256)
+    first, second, third = (r.classes()["load"] for r in profile.regions)
+    assert first >= 10 * 256 and second >= 2 * 4096 and third >= 2 * 16384
+    assert profile.classes()["load"] == first + second + third
+    assert profile.memory["loads"] == sum(r.memory["loads"] for r in profile.regions)
+
+
+@pytest.mark.board
+def test_programs_that_fail_or_do_not_end(tmp_path):
+    source, program = tmp_path / "bad.c", tmp_path / "bad"
+    source.write_text(
+        "#include <stdio.h>\nint main(int n, char **v) {\n"
+        '  if (n > 1) for (;;) v[0][0]++;\n  fputs("oh", stderr);\n  return 3;\n}\n'
+    )
+    compile_c([source], program)
+    with pytest.raises(DeviceError, match=r"failed \(3\): oh"):
+        profile_program([str(program)], vlen=256)
+    with pytest.raises(DeviceError, match="did not end within 1 s"):
+        profile_program([str(program), "on"], vlen=256, timeout=1.0)
+
+
+@pytest.mark.ir
+def test_a_profile_as_text():
+    first = "block 100 16 3 0100\nspill vector 2\nmemory loads 7\nend\n"
+    profile = Profile.read(first + "block 100 16 1 0100\nspill vector 1\nmemory loads 1\nend\n")
+    assert [r.instructions for r in profile.regions] == [3, 1] and profile.instructions == 4
+    assert profile.spills == {"vector": 3} and profile.memory == {"loads": 8}
+    assert profile.blocks() == [Block(0x100, b"\x01\x00", 64, 4)]
