@@ -36,7 +36,7 @@ setup(
         "numpy",
     ],
     extras_require={
-        # Peers to compare with; neither is needed to run or to test.
+        # A peer to compare with, not needed to run or to test.
         "bench": ["iree-base-compiler==3.13.0"],
         "test": ["pytest>=9,<10", "pytest-xdist>=3.8,<4", "transformers==5.23.0", "ruff==0.17.6", "mypy==2.4.1"],
     },
