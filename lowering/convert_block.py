@@ -46,11 +46,11 @@ class Block:
 
 
 def block_type(text: str) -> tuple[tuple[int, ...], str]:
-    """(shape, element) of "!tt.ptr<tensor<16x32xf32>>" or "!tt.tensordesc<tensor<16x32xf32>>"."""
+    """(shape, element) of "!tt.ptr<tensor<16x32xf32>>" or "!tt.tensordesc<tensor<16x32xsi32>>", signs left out."""
     inner = pointee(text) if text.startswith("!tt.ptr") else text.removeprefix("!tt.tensordesc<")[:-1]
     shape, elem = parse_type(inner.split(">,")[0] + (">" if ">," in inner else ""))
     assert shape is not None
-    return shape, elem
+    return shape, elem.removeprefix("s").removeprefix("u")
 
 
 def _wide(graph: Graph, scalars: Sequence[Node]) -> tuple[Node, ...]:
@@ -241,10 +241,10 @@ def descriptor_scatter(graph: Graph, op: Any) -> Sequence[Node] | None:
     return []
 
 
-# Triton's name of a reduction → (LLVM's atomicrmw kind for integers, for floats)
+# Triton's name of a reduction → LLVM's atomicrmw kind for signed integers, unsigned ones, floats
 REDUCTIONS = {
-    "add": ("add", "fadd"), "min": ("min", "fmin"), "max": ("max", "fmax"), "and": ("_and", ""), "or": ("_or", ""),
-    "xor": ("_xor", ""),
+    "add": ("add", "add", "fadd"), "min": ("min", "umin", "fmin"), "max": ("max", "umax", "fmax"),
+    "and": ("_and", "_and", ""), "or": ("_or", "_or", ""), "xor": ("_xor", "_xor", ""),
 }  # fmt: skip
 
 
@@ -252,7 +252,9 @@ REDUCTIONS = {
 def descriptor_reduce(graph: Graph, op: Any) -> Sequence[Node] | None:
     target, *offsets, value = graph.operands(op)
     block = _described(graph, target, offsets)
-    kind = REDUCTIONS.get(op.attributes["kind"].value, ("", ""))[block.elem[0] in "fb"]
+    unsigned = f"xu{block.elem}>" in str(op.operands[0].type)
+    column = 2 if block.elem[0] in "fb" else int(unsigned)
+    kind = REDUCTIONS.get(op.attributes["kind"].value, ("", "", ""))[column]
     if not kind:
         raise Declined(f"a descriptor's {op.attributes['kind'].value} on {block.elem}", where=source_line(op))
     pointer, mask = reach(graph, block, positions(graph, block), _all(block))

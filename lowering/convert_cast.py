@@ -41,7 +41,7 @@ def fp_to_fp(graph: Graph, op: Any) -> Sequence[Node] | None:
 
 def narrowed(graph: Graph, x: Node, elem: str, towards_zero: bool = False) -> Node:
     """A float rounded to a narrower type: to nearest even, or towards zero."""
-    if elem in LARGEST and graph.saturate and not towards_zero:
+    if elem in LARGEST and (graph.saturate or towards_zero):
         x = _clamped(graph, x, elem)
     near = graph.map("arith.truncf", [x], elem)
     if not towards_zero:

@@ -170,9 +170,8 @@ def dot_scaled(graph: Graph, op: Any) -> Sequence[Node] | None:
 
 def _operands(graph: Graph, op: Any) -> tuple[Node, Node | None, Node, Node | None, Node]:
     """(a, its scale, b, its scale, c): `scales` says which scales there are."""
-    nodes = graph.operands(op)
-    scales = op.attributes["scales"].value if "scales" in op.attributes else "both"
-    a, *rest, c = nodes
+    a, *rest, c = graph.operands(op)
+    scales = op.attributes["scales"].value
     a_scale = rest.pop(0) if scales in ("both", "lhs") else None
     b = rest.pop(0)
     return a, a_scale, b, rest.pop(0) if rest else None, c

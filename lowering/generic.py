@@ -215,7 +215,7 @@ class Generic:
         self._collapse([*operands, *(o.operand for o in self.outputs)])
         sizes = {d: w.at_most(self.high.get(d, []), d.size) for d in self.dims}
         covered = {d for o in [*operands, *(o.operand for o in self.outputs)] for d in o.form.coefs}
-        if not covered.issuperset(self.dims):
+        if not covered.issuperset(self.dims) or not (operands or self.outputs):
             shape = Operand(
                 self.domain, "i8", Linear(ZERO, dict.fromkeys(self.dims, ONE)), self.body_writer.fresh("shape")
             )

@@ -388,11 +388,11 @@ def linalg_to_vector(text: str, metadata: dict[str, Any], options: Any) -> str:
         block = kernel.regions[0].blocks[0]
         elems = [str(a.type) for a in block.arguments]
         for number, argument in enumerate(block.arguments):
-            to.define(argument, f"%a{number}")
+            to.define(argument, f"%arg{number}")
         to.block(list(block.operations)[:-1])
     carrier = to.operations.carrier
     program = f"{metadata['name']}.program"
-    arguments = ", ".join(f"%a{i}: {carrier(e)}" for i, e in enumerate(elems))
+    arguments = ", ".join(f"%arg{i}: {carrier(e)}" for i, e in enumerate(elems))
     lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)"]
     lines.append(
         f"  func.func private @{program}({arguments}, %scratch: !llvm.ptr, %context: !llvm.ptr) -> i32"

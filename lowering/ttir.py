@@ -149,6 +149,10 @@ def _histogram(signature: str, operands: int) -> Types:
     return [source, re.sub(r"x[^x]+>$", "xi1>", source)][:operands], [result]
 
 
+def _unsplat(signature: str, operands: int) -> Types:
+    return [signature], [re.sub(r"^tensor<(?:\d+x)+(.*)>$", r"\1", signature)]
+
+
 def _dot_scaled(signature: str, operands: int) -> Types:
     inputs, result = _split(signature, "->")
     left, right = _split(inputs, "*")
@@ -217,11 +221,12 @@ FORMATS: dict[str, Format] = {
     "split": Format(_split_result),
     "store": Format(_store),
     "trans": Format(_cast),
-    "unsplat": Format(_cast),
+    "unsplat": Format(_unsplat),
 }
 
 _OP = re.compile(r"^(\s*)((?:%[\w:]+(?:, %[\w:]+)* = )?)tt\.(\w+)\b(.*)$")
 _VALUE = re.compile(r"%[\w.$-]+(?:#\d+)?")
+_SCALES = {(False, False): "none", (True, False): "lhs", (False, True): "rhs", (True, True): "both"}
 _SYMBOL = re.compile(r'@(?:"[^"]*"|[\w$.-]+)')
 _CLAUSE = re.compile(r"(\w+)\s*=\s*(\w+)")
 _TERMINATOR = re.compile(r"^(\s*)tt\.(reduce|scan|map_elementwise)\.return (.*?) : (.*?)(\s+loc\(.*\))?$")
@@ -298,6 +303,10 @@ def _line(line: str) -> str:
         symbol = _SYMBOL.search(bare)
         attributes.append(f"callee = {symbol.group(0) if symbol else '@unknown'}")
         bare = ""
+    if op == "dot_scaled":
+        # Which operands have a scale is told by a word between the values only.
+        left, right = ("scale" in side for side in _split(bare)[:2])
+        attributes.append(f'scales = "{_SCALES[left, right]}"')
     for name, value in _CLAUSE.findall(bare):
         attributes.append(f'{name} = "{value}"')
     words = re.findall(r"@?\w+", _CLAUSE.sub("", bare))

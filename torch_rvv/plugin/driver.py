@@ -103,8 +103,15 @@ def _span(tensor: Any) -> tuple[int, int]:
     return tensor.data_ptr(), tensor.data_ptr() + reach * tensor.element_size()
 
 
-def parts_of(kind: str) -> list[str]:
-    """The kinds that a kernel sees of an argument: a tensor descriptor is base, NaN padding, sizes, strides."""
+def parts_of(kind: Any) -> list[str]:
+    """The kinds that a kernel sees of an argument.
+
+    A tensor descriptor is base, NaN padding, sizes, strides; a tuple is its members; a constant is nothing.
+    """
+    if isinstance(kind, tuple):
+        return [part for member in kind for part in parts_of(member)]
+    if kind == "constexpr":
+        return []
     if not kind.startswith("tensordesc<"):
         return [kind]
     elem, block = kind.removeprefix("tensordesc<").split("[", 1)
@@ -112,8 +119,12 @@ def parts_of(kind: str) -> list[str]:
     return [f"*{elem}", "i1", *["i32"] * rank, *["i64"] * rank]
 
 
-def values_of(kind: str, value: Any) -> list[Any]:
+def values_of(kind: Any, value: Any) -> list[Any]:
     """An argument's values for `parts_of`."""
+    if isinstance(kind, tuple):
+        return [v for member, held in zip(kind, value, strict=True) for v in values_of(member, held)]
+    if kind == "constexpr":
+        return []
     if not kind.startswith("tensordesc<"):
         return [value]
     return [value.base, value.padding == "nan", *value.shape, *value.strides]

@@ -1,0 +1,4 @@
+"""Every feature of Triton's language by dtype and VLEN: right, refused with a message, never wrong, never a crash.
+
+`python -m tests.conformance` runs all; a family of features is a file, a feature a row of a table or a function.
+"""
