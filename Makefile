@@ -1,4 +1,5 @@
 # make demo, make test: all the set-up a fresh Debian machine needs, then the thing itself.
+# make conformance: every feature of Triton's language, by dtype and VLEN.
 # make lint, make long: style and types; the sweeps that run before an issue is closed.
 # make bench: instructions, modelled cycles and compile time against other compilers (docs/benchmarks.md).
 
@@ -12,7 +13,7 @@ JOBS ?= 2
 # What `make bench` has besides: a scheduling model of the core, and compilers to compare with.
 BENCH_APT := llvm-22 clang-22 libomp-22-dev gcc-riscv64-linux-gnu g++-riscv64-linux-gnu
 
-.PHONY: demo test lint long bench setup system
+.PHONY: demo test lint long bench setup system conformance
 
 demo: setup
 	$(BIN)/python examples/demo.py
@@ -25,6 +26,9 @@ long: setup
 	for dtype in float32 float16 bfloat16; do $(BIN)/python -m torch_rvv accuracy --dtype $$dtype || exit 1; done
 	$(BIN)/python -m torch_rvv accuracy --training --models gpt2,bert,resnet
 	for vlen in 128 512 1024; do $(BIN)/python -m torch_rvv accuracy --vlen $$vlen || exit 1; done
+
+conformance: setup
+	$(BIN)/python -m tests.conformance --jobs $(JOBS)
 
 bench: setup
 	@command -v llvm-mca-22 >/dev/null && command -v clang++-22 >/dev/null && command -v riscv64-linux-gnu-g++ >/dev/null \

@@ -37,10 +37,9 @@ def load(graph: Graph, op: Any) -> Sequence[Node] | None:
         mask = other = None
     if is_pointer(elem):
         if other is not None:
-            other = convert_pointer.addresses(graph, other)
-        graph.addresses = True
+            other = convert_pointer.exported(graph, other)
         address = _load(graph, op, pointer, shape, "i64", mask, other)
-        return [convert_pointer.at_addresses(graph, address, elem)]
+        return [convert_pointer.imported(graph, address, elem)]
     return [_load(graph, op, pointer, shape, elem, mask, other)]
 
 
@@ -79,7 +78,7 @@ def store(graph: Graph, op: Any) -> Sequence[Node] | None:
         convert_block.store_block(graph, op, pointer.attr, value, _checks(op))
         return []
     if is_pointer(value.elem):
-        value = convert_pointer.addresses(graph, value)
+        value = convert_pointer.exported(graph, value)
     mask = rest[0] if rest else None
     check_elements(op, value)
     if mask is not None and _always(mask):

@@ -75,17 +75,35 @@ def addptr(graph: Graph, op: Any) -> Sequence[Node] | None:
     return [moved(graph, pointer, offset)]
 
 
+def exported(graph: Graph, pointer: Node) -> Node:
+    """Pointers as the integers that the program knows them by (see address_bias in torch_rvv.h)."""
+    address = addresses(graph, pointer)
+    return graph.map("arith.subi", [address, _bias(graph, address)], "i64")
+
+
+def imported(graph: Graph, address: Node, elem: str) -> Node:
+    """Integers of the program as pointers of a type."""
+    address = graph.as_width(address, "i64", signed=False)
+    return at_addresses(graph, graph.map("arith.addi", [address, _bias(graph, address)], "i64"), elem)
+
+
+def _bias(graph: Graph, like: Node) -> Node:
+    graph.addresses = True
+    bias = graph.scalar_op("torch_rvv.bias", [], "i64")
+    return bias if like.shape is None else graph.splat(bias, like.shape)
+
+
 @rule("tt.ptr_to_int")
 def ptr_to_int(graph: Graph, op: Any) -> Sequence[Node] | None:
     (pointer,) = graph.operands(op)
-    return [addresses(graph, pointer)]
+    return [exported(graph, pointer)]
 
 
 @rule("tt.int_to_ptr")
 def int_to_ptr(graph: Graph, op: Any) -> Sequence[Node] | None:
     (address,) = graph.operands(op)
-    graph.addresses = True
-    return [at_addresses(graph, address, type_of(op.results[0])[1])]
+    convert = at_addresses if address.attr == "scratch" else imported
+    return [convert(graph, address, type_of(op.results[0])[1])]
 
 
 def cast(graph: Graph, pointer: Node, elem: str) -> Node:

@@ -25,6 +25,7 @@ def allocate(graph: Graph, op: Any) -> Sequence[Node] | None:
         return None
     buffer = graph.buffer((size.poly.constant,), "i8")
     address = graph.scalar("i64")
+    address.attr = "scratch"
     graph.append(Allocate(source_line(op), buffer=buffer, result=address))
     return [address]
 

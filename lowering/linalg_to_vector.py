@@ -28,9 +28,8 @@ from torch_rvv.lowering.writer import Writer
 from torch_rvv.errors import LoweringError
 
 ALIGNMENT = 64
-PRINT = "torch_rvv.print"
-# Offset in bytes of the print function in a context.
-PRINT_FIELD = 24
+# Offsets in bytes of the print function and of the address bias in a context (torch_rvv.h).
+PRINT_FIELD, BIAS_FIELD = 24, 32
 
 
 class ToVector:
@@ -82,8 +81,8 @@ class ToVector:
             raise LoweringError(f"the vector stage has no form for {op.name}")
         if op.name == "func.call" and callee_of(op) in self.functions:
             raise LoweringError("a combine function outside of a loop body")
-        if op.name == "func.call" and callee_of(op) == PRINT:
-            self._print(op)
+        if op.name == "func.call" and callee_of(op) in _CONTEXT_CALLS:
+            _CONTEXT_CALLS[callee_of(op)](self, op)
             return
         args = [self.value(v) for v in op.operands]
         elems = [str(r.type) for r in op.results]
@@ -112,10 +111,18 @@ class ToVector:
         """A call of the context's print function (torch_rvv.h)."""
         w = self.writer
         arguments = ", ".join(["%context", *(self.name(v) for v in op.operands)])
-        field = w.op(f"llvm.getelementptr %context[{PRINT_FIELD}] : (!llvm.ptr) -> !llvm.ptr, i8")
-        function = w.op(f"llvm.load {field} : !llvm.ptr -> !llvm.ptr")
+        function = self._field(PRINT_FIELD, "!llvm.ptr")
         types = "!llvm.ptr, i32, i32, i32, i32, !llvm.ptr, i64"
         w.line(f"llvm.call {function}({arguments}) : !llvm.ptr, ({types}) -> ()")
+
+    def _bias(self, op: Any) -> None:
+        """A call of what reads the context's address bias."""
+        self.define(op.results[0], self._field(BIAS_FIELD, "i64"))
+
+    def _field(self, offset: int, kind: str) -> str:
+        """A field of the context, by its offset in bytes."""
+        at = self.writer.op(f"llvm.getelementptr %context[{offset}] : (!llvm.ptr) -> !llvm.ptr, i8")
+        return self.writer.op(f"llvm.load {at} : !llvm.ptr -> {kind}")
 
     def pointer_of(self, op: Any) -> None:
         """memref.extract_aligned_pointer_as_index."""
@@ -328,6 +335,9 @@ _HANDLERS = {
     "linalg.generic": ToVector.generic,
     "linalg.fill": ToVector.fill,
 }
+
+
+_CONTEXT_CALLS = {"torch_rvv.print": ToVector._print, "torch_rvv.bias": ToVector._bias}
 
 
 def _entry(name: str, program: str, elems: list[str], carrier: Any) -> list[str]:

@@ -52,7 +52,7 @@ from torch_rvv.lowering.writer import Writer, mlir_type, storage
 from torch_rvv.errors import Declined
 
 SMALLEST_SPLIT = 8
-PRINT = "torch_rvv.print"
+PRINT, BIAS = "torch_rvv.print", "torch_rvv.bias"
 
 
 class ToLinalg:
@@ -92,6 +92,8 @@ class ToLinalg:
         if s.op == "arith.constant":
             value = s.attr.removeprefix("value = ")
             self.writer.line(f"{results} = arith.constant {value}")
+        elif s.op == "torch_rvv.bias":
+            self.writer.line(f"{results} = func.call @{BIAS}() : () -> i64")
         elif s.op == "torch_rvv.same":
             self.writer.line(f"{results} = llvm.bitcast {s.args[0].name} : !llvm.ptr to !llvm.ptr")
         elif s.op == "torch_rvv.advance":
@@ -475,6 +477,8 @@ def function(graph: Graph, noalias: bool) -> tuple[str, list[dict[str, Any]]]:
     if any("%domain " in line for line in to.writer.lines):
         buffers[to.domain.name] = to.domain
     lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)"]
+    if graph.addresses:
+        lines.append(f"  func.func private @{BIAS}() -> i64")
     if graph.prints:
         lines.append(f"  func.func private @{PRINT}(i32, i32, i32, i32, !llvm.ptr, i64)")
     for text in graph.functions.values():

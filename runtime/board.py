@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch_rvv.runtime import wire
+from torch_rvv.runtime import lending, wire
 from torch_rvv.runtime.arguments import Argument, Memory, slots
-from torch_rvv.runtime.device import Device, LoadedKernel, checked_grid
+from torch_rvv.runtime.device import Device, LoadedKernel, Printed, checked_grid
 from torch_rvv.runtime.guard import Guarded, Side
 from torch_rvv.runtime.pins import Pinned, Pins
 from torch_rvv.runtime.wire import Channel, Fault, Gone, Hello, Late
@@ -39,6 +39,7 @@ class Board(Device):
         self._lock = threading.RLock()
         self._kernels: dict[bytes, LoadedKernel] = {}
         self._pins: Pins  # made with the memory
+        self._printed: Printed | None = None
         self._side: Side | None = None
 
     # -- what kinds of boards differ in
@@ -114,7 +115,11 @@ class Board(Device):
     def _ask(self, op: int, payload: bytes, name: str, timeout: float | None) -> tuple[int, bytes]:
         def talk(channel: Channel, deadline: float) -> tuple[int, bytes]:
             channel.send(op, payload, deadline)
-            return channel.receive(deadline)
+            while True:
+                status, data = channel.receive(deadline)
+                if status not in _MEANWHILE:
+                    return status, data
+                _MEANWHILE[status](self, channel, data, deadline)
 
         status, data = self._exchange(name, timeout, talk)
         if status == wire.ERROR:
@@ -152,6 +157,8 @@ class Board(Device):
         *,
         written: Collection[int] | None = None,
         timeout: float | None = None,
+        printed: Printed | None = None,
+        addresses: bool = False,
     ) -> int:
         sizes = checked_grid(kernel, grid, args)
         if 0 in sizes:
@@ -162,6 +169,10 @@ class Board(Device):
             hello = self.connect()
             if kernel.generation != self.generation:
                 self._load(kernel)
+            self._printed = printed
+            if addresses:
+                own = [a.data_ptr() if isinstance(a, torch.Tensor) else a & (1 << 64) - 1 for a in args]
+                return self._run(kernel, sizes, args, own, timeout, None, borrow=True)
             side = self._side or knobs.guard
             if side is not None:
                 return self._launch_guarded(kernel, sizes, args, written, timeout, hello, side)
@@ -209,12 +220,13 @@ class Board(Device):
         held: list[int],
         timeout: float | None,
         guarded: Guarded | None,
+        borrow: bool = False,
     ) -> int:
-        head = wire.RUN_HEAD.pack(kernel.handle, self.num_threads, *sizes, len(args))
+        head = wire.RUN_HEAD.pack(kernel.handle, self.num_threads, *sizes, len(args), borrow, 0)
         pointers = bytes(isinstance(a, torch.Tensor) for a in args)
         payload = head + struct.pack(f"<{len(held)}Q", *held) + pointers
         status, data = self._ask(wire.RUN, payload, kernel.name, timeout)
-        if status != wire.FAULT:
+        if status >= 0:
             return status
         self._stop()
         fault = Fault.unpack(data)
@@ -242,6 +254,19 @@ class Board(Device):
         finally:
             self._side = before
 
+    # -- what a kernel wants of the host while it runs
+
+    def _print(self, channel: Channel, data: bytes, deadline: float) -> None:
+        number, *program = wire.PRINT_HEAD.unpack_from(data)
+        if self._printed is not None:
+            self._printed(number, tuple(program), data[wire.PRINT_HEAD.size :])
+
+    def _lend(self, channel: Channel, data: bytes, deadline: float) -> None:
+        channel.send(wire.PAGE, lending.page(data), deadline)
+
+    def _take_back(self, channel: Channel, data: bytes, deadline: float) -> None:
+        lending.changed(data)
+
     # -- memory
 
     def pin(self, tensor: torch.Tensor) -> None:
@@ -254,3 +279,6 @@ class Board(Device):
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
+
+
+_MEANWHILE = {wire.PRINTED: Board._print, wire.PAGE_WANTED: Board._lend, wire.CHANGED: Board._take_back}

@@ -12,7 +12,7 @@ import platform
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,8 @@ from torch_rvv.runtime.arguments import Argument
 
 from torch_rvv.errors import DeviceError, OptionError
 from torch_rvv.knobs import knobs
+
+Printed = Callable[[int, tuple[int, ...], bytes], None]
 
 
 @dataclass(eq=False)
@@ -63,11 +65,15 @@ class Device(ABC):
         *,
         written: Collection[int] | None = None,
         timeout: float | None = None,
+        printed: Printed | None = None,
+        addresses: bool = False,
     ) -> int:
         """Run all programs of a grid; returns the kernel's status (0, or the number of a failed assert).
 
         args: tensors (their address is passed) and scalars as the exact bits of their slot. written:
-        positions of the arguments that may be written, None for all. timeout in seconds. Raises
+        positions of the arguments that may be written, None for all. timeout in seconds. printed: called for each
+        device_print with its number, its program's ids, and the bytes. addresses: the kernel makes pointers of
+        integers, which are addresses of this process. Raises
         KernelFault, KernelTimeout or DeviceError, naming the kernel; the device stays usable.
         """
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from torch_rvv.runtime.device import Argument, Device, LoadedKernel, checked_grid, extensions
+from torch_rvv.runtime.device import Argument, Device, LoadedKernel, Printed, checked_grid, extensions
 from torch_rvv.runtime.wire import ABI_VERSION
 
 from torch_rvv.errors import DeviceError
@@ -37,12 +37,19 @@ class _Descriptor(ctypes.Structure):
     ]
 
 
+_PRINT = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, *[ctypes.c_uint32] * 4, ctypes.c_void_p, ctypes.c_uint64
+)  # context, number, program x, y, z, data, bytes
+
+
 class _Context(ctypes.Structure):
     _fields_ = [
         ("scratch", ctypes.c_void_p),
         ("scratch_bytes", ctypes.c_uint64),
         ("thread", ctypes.c_uint32),
         ("num_threads", ctypes.c_uint32),
+        ("print", _PRINT),
+        ("address_bias", ctypes.c_int64),
     ]
 
 
@@ -125,6 +132,8 @@ class LocalBoard(Device):
         *,
         written: Collection[int] | None = None,
         timeout: float | None = None,
+        printed: Printed | None = None,
+        addresses: bool = False,
     ) -> int:
         sizes = checked_grid(kernel, grid, args)
         total = sizes[0] * sizes[1] * sizes[2]
@@ -138,6 +147,7 @@ class LocalBoard(Device):
             (ctypes.c_uint32 * 3)(*sizes),
             total,
             min(self.num_threads, total),
+            printed,
         )
         with self._lock:  # One launch at a time: contexts belong to threads by number.
             nbytes = self._loaded[kernel.handle][2]
@@ -173,15 +183,27 @@ class _Job:
     """A grid, handed out in chunks from one counter; the first status that is not 0 stops it."""
 
     def __init__(
-        self, function: Callable[..., int], slots: ctypes.Array, sizes: ctypes.Array, total: int, threads: int
+        self,
+        function: Callable[..., int],
+        slots: ctypes.Array,
+        sizes: ctypes.Array,
+        total: int,
+        threads: int,
+        printed: Printed | None,
     ):
         self.function, self.slots, self.sizes, self.total, self.threads = function, slots, sizes, total, threads
         self.chunk = max(1, total // (threads * CHUNKS_PER_THREAD))
         self.begins = itertools.count(0, self.chunk)
         self.status = 0
 
+        def show(context: int, number: int, x: int, y: int, z: int, data: int | None, nbytes: int) -> None:
+            if printed is not None:
+                printed(number, (x, y, z), ctypes.string_at(data, nbytes) if data else b"")
+
+        self.print = _PRINT(show)
+
     def work(self, thread: int, scratch: int, nbytes: int) -> None:
-        context = _Context(scratch, nbytes, thread, self.threads)
+        context = _Context(scratch, nbytes, thread, self.threads, self.print, 0)
         while not self.status:
             begin = next(self.begins)
             if begin >= self.total:

@@ -10,16 +10,18 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-LOAD, RUN, WRITE, READ, PROTECT = 1, 2, 3, 4, 5
-ERROR, FAULT = -1, -2
-PROTOCOL, ABI_VERSION = 2, 1
+LOAD, RUN, WRITE, READ, PROTECT, PAGE = 1, 2, 3, 4, 5, 6
+ERROR, FAULT, PRINTED, PAGE_WANTED, CHANGED = -1, -2, -3, -4, -5
+PROTOCOL, ABI_VERSION = 3, 1
 
 _REQUEST = struct.Struct("<IIQ")
 _REPLY = struct.Struct("<iIQ")
 _HELLO = struct.Struct("<6I2Q")
 _FAULT = struct.Struct("<IIQQ")
 LOADED = struct.Struct("<4I")
-RUN_HEAD = struct.Struct("<6I")
+RUN_HEAD = struct.Struct("<8I")
+PRINT_HEAD = struct.Struct("<4I")
+PAGE_BYTES = 4096
 PROTECTED = struct.Struct("<QQII")
 
 

@@ -10,11 +10,18 @@
 
 /* What a thread brings to a kernel. scratch is aligned to 64 bytes and holds at least the
  * descriptor's scratch_bytes; it belongs to the thread and its contents mean nothing between calls. */
-typedef struct {
+typedef struct torch_rvv_context {
   void *scratch;
   uint64_t scratch_bytes;
   uint32_t thread;      /* index of this thread, 0 .. num_threads-1 */
   uint32_t num_threads;
+  /* device_print: what row `number` of the kernel's list of prints says, of program (x, y, z). */
+  void (*print)(const struct torch_rvv_context *context, uint32_t number, uint32_t x, uint32_t y, uint32_t z,
+                const void *data, uint64_t bytes);
+  /* A pointer is the integer that the program knows it by plus this: not 0 where tensors of another process are
+   * reached (memory.c). Kernels add it where integers become pointers, and subtract it where pointers become
+   * integers. */
+  int64_t address_bias;
 } torch_rvv_context;
 
 /* Run the programs begin .. end-1 of a grid. Program p has ids

@@ -11,11 +11,15 @@
 
 #include "torch_rvv_worker.h"
 
+/* memory.c */
+int memory_fault(uint64_t address);
+
 enum { STACK_BYTES = 64 << 10 };
 static void (*report)(int32_t, const void *, uint64_t, const void *, uint64_t);
 
 /* Threads often fault together, over the same bug: the first one reports, the others wait for the end. */
 static void on_fault(int number, siginfo_t *info, void *context) {
+  if (number == SIGSEGV && memory_fault((uint64_t)info->si_addr)) return;
   static atomic_flag taken = ATOMIC_FLAG_INIT;
   if (atomic_flag_test_and_set(&taken))
     for (;;) pause();

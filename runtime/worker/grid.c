@@ -12,6 +12,7 @@ int fault_stack(void);
 
 static struct {
   torch_rvv_kernel function;
+  torch_rvv_context common;
   const uint64_t *args;
   const uint32_t *grid;
   uint64_t total, chunk;
@@ -26,7 +27,11 @@ static uint64_t number;                   /* of the job */
 static uint32_t running, num_threads = 1; /* this thread is number 0 */
 
 static void work(uint32_t thread) {
-  torch_rvv_context context = {scratch[thread].memory, scratch[thread].bytes, thread, job.threads};
+  torch_rvv_context context = job.common;
+  context.scratch = scratch[thread].memory;
+  context.scratch_bytes = scratch[thread].bytes;
+  context.thread = thread;
+  context.num_threads = job.threads;
   while (!atomic_load(&job.status)) {
     uint64_t begin = atomic_fetch_add(&job.next, job.chunk);
     if (begin >= job.total) return;
@@ -79,9 +84,9 @@ static int grow_threads(uint32_t threads) {
   return ok;
 }
 
-/* Returns NULL and the kernel's status, or what went wrong before it ran. */
-const char *grid_run(const struct run *r, torch_rvv_kernel function, uint64_t scratch_bytes, const uint64_t *args,
-                     int32_t *status) {
+/* common: what all threads' contexts share. Returns NULL and the kernel's status, or what went wrong before it ran. */
+const char *grid_run(const struct run *r, torch_rvv_kernel function, const torch_rvv_context *common,
+                     uint64_t scratch_bytes, const uint64_t *args, int32_t *status) {
   uint64_t plane, total;
   if (__builtin_mul_overflow((uint64_t)r->grid[0], r->grid[1], &plane) ||
       __builtin_mul_overflow(plane, r->grid[2], &total) || total >> 62)
@@ -93,6 +98,7 @@ const char *grid_run(const struct run *r, torch_rvv_kernel function, uint64_t sc
   if (!grow_threads(threads)) return "cannot start a thread";
   pthread_mutex_lock(&lock);
   job.function = function;
+  job.common = *common;
   job.args = args;
   job.grid = r->grid;
   job.total = total;

@@ -24,8 +24,12 @@
 /* fault.c */
 void faults_report(void (*send)(int32_t status, const void *head, uint64_t head_bytes, const void *data, uint64_t bytes));
 /* grid.c */
-const char *grid_run(const struct run *r, torch_rvv_kernel function, uint64_t scratch_bytes, const uint64_t *args,
-                     int32_t *status);
+const char *grid_run(const struct run *r, torch_rvv_kernel function, const torch_rvv_context *common,
+                     uint64_t scratch_bytes, const uint64_t *args, int32_t *status);
+/* memory.c */
+int64_t memory_bias(void);
+void memory_lend(int on);
+void memory_return(void);
 /* listen.c */
 int listen_on(const char *where);
 /* machine.c */
@@ -35,6 +39,7 @@ const char *machine_isa(void);
 const char *kernel_load(const void *binary, uint64_t bytes, uint32_t *number);
 const torch_rvv_kernel_descriptor *kernel_get(uint32_t number, torch_rvv_kernel *function);
 
+enum { PAGE = 4096 };
 static int in_fd, out_fd;
 static uint8_t *memory;
 static uint64_t memory_bytes;
@@ -62,11 +67,38 @@ static int get(void *data, uint64_t bytes) {
   return 1;
 }
 
+/* Threads print while others do, or fault. */
+static pthread_mutex_t speaking = PTHREAD_MUTEX_INITIALIZER;
+
 static void reply(int32_t status, const void *head, uint64_t head_bytes, const void *data, uint64_t bytes) {
   struct reply r = {status, 0, head_bytes + bytes};
+  pthread_mutex_lock(&speaking);
   put(&r, sizeof r);
   put(head, head_bytes);
   put(data, bytes);
+  pthread_mutex_unlock(&speaking);
+}
+
+static void print(const torch_rvv_context *context, uint32_t number, uint32_t x, uint32_t y, uint32_t z,
+                  const void *data, uint64_t bytes) {
+  struct printed head = {number, {x, y, z}};
+  (void)context;
+  reply(STATUS_PRINTED, &head, sizeof head, data, bytes);
+}
+
+/* Nobody else reads requests while a kernel runs. */
+int page_from_host(uint64_t address, uint8_t *into) {
+  struct request r;
+  reply(STATUS_PAGE, &address, sizeof address, NULL, 0);
+  if (!get(&r, sizeof r) || r.op != OP_PAGE) _exit(3);
+  return r.bytes == PAGE && get(into, PAGE);
+}
+
+void page_to_host(uint64_t address, const uint8_t *held, const uint8_t *now) {
+  uint8_t both[2 * PAGE];
+  memcpy(both, held, PAGE);
+  memcpy(both + PAGE, now, PAGE);
+  reply(STATUS_CHANGED, &address, sizeof address, both, sizeof both);
 }
 
 static void reply_error(const char *text) { reply(STATUS_ERROR, NULL, 0, text, strlen(text)); }
@@ -104,7 +136,13 @@ static void do_run(const uint8_t *payload, uint64_t bytes) {
   for (uint32_t i = 0; i < r.num_args; i++)
     if (is_pointer[i]) args[i] += (uint64_t)memory;
   int32_t status = 0;
-  const char *error = grid_run(&r, function, d->scratch_bytes, args, &status);
+  memory_lend(r.borrow != 0);
+  for (uint32_t i = 0; r.borrow && i < r.num_args; i++)
+    if (is_pointer[i]) args[i] += (uint64_t)memory_bias() - (uint64_t)memory; /* those are the host's */
+  torch_rvv_context common = {.print = print, .address_bias = memory_bias()};
+  const char *error = grid_run(&r, function, &common, d->scratch_bytes, args, &status);
+  memory_return();
+  memory_lend(0);
   free(args);
   if (error) return reply_error(error);
   reply(status, NULL, 0, NULL, 0);

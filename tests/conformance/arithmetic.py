@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from tests.conformance.harness import (
     BF16,
     BOOL,
@@ -134,7 +135,8 @@ for name, function in [
 ]:  # fmt: skip
     elementwise("libdevice", name, WIDE, f"libdevice.{name}(x)", function, scale=16)
 for name, function in [
-    ("pow", torch.pow), ("fmod", torch.fmod), ("atan2", torch.atan2), ("hypot", torch.hypot), ("copysign", torch.copysign),
+    ("pow", torch.pow), ("fmod", torch.fmod), ("atan2", torch.atan2), ("hypot", torch.hypot),
+    ("copysign", torch.copysign),
 ]:  # fmt: skip
     elementwise("libdevice", name, WIDE, f"libdevice.{name}(x, y)", function, 2, scale=16)
 elementwise("libdevice", "isnan", WIDE, "libdevice.isnan(x).to(tl.int8)", torch.isnan, out=I8)

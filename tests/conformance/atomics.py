@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from tests.conformance.harness import BF16, F16, F32, F64, I32, I64, case, kernel, same, values
 
 FAMILY = "atomics"
@@ -48,7 +49,10 @@ for kind, dtypes in TYPES.items():
         wanted = out.clone()
         both = FUNCTIONS[kind](torch.stack([out, x]))
         wanted[:5] = both[:5]
-        body = f"i = tl.arange(0, 16)\nold = tl.atomic_{kind}(o + i, tl.load(x + i), mask=i < n)\ntl.atomic_{kind}(s, tl.load(x), mask=n > 9)"
+        body = (
+            f"i = tl.arange(0, 16)\nold = tl.atomic_{kind}(o + i, tl.load(x + i), mask=i < n)\n"
+            f"tl.atomic_{kind}(s, tl.load(x), mask=n > 9)"
+        )
         kernel("x, o, s, n", body)[(1,)](x, out, torch.zeros(1, dtype=dtype), 5)
         same(out, wanted)
 
@@ -122,7 +126,10 @@ def unsigned(dtype):
 @case(FAMILY, "in_loop_and_branch", I32, F32)
 def looped(dtype):
     out = torch.zeros(4, dtype=dtype)
-    body = "i = tl.arange(0, 4)\nfor k in range(n):\n    if k % 2 == 0:\n        tl.atomic_add(o + i, (i + k).to(o.dtype.element_ty))"
+    body = (
+        "i = tl.arange(0, 4)\nfor k in range(n):\n    if k % 2 == 0:\n"
+        "        tl.atomic_add(o + i, (i + k).to(o.dtype.element_ty))"
+    )
     kernel("o, n", body)[(3,)](out, 5)
     assert torch.equal(out, (3 * (torch.arange(4) * 3 + 6)).to(dtype))
 

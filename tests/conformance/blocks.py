@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from tests.conformance.harness import BF16, E4M3, F16, F32, F64, I8, I32, I64, NUMBERS, case, kernel, same, values
+
+from tests.conformance.harness import BF16, F16, F32, F64, I8, I32, I64, NUMBERS, case, kernel, same, values
 
 FAMILY = "blocks"
 
@@ -72,7 +73,8 @@ def order(dtype):
 def advanced(dtype):
     x, out = values(dtype, 16, 100), torch.zeros(16, 16, dtype=dtype)
     body = (
-        "p = tl.make_block_ptr(x, (16, n), (n, 1), (0, 0), (16, 16), (1, 0))\ns = tl.zeros((16, 16), x.dtype.element_ty)\n"
+        "p = tl.make_block_ptr(x, (16, n), (n, 1), (0, 0), (16, 16), (1, 0))\n"
+        "s = tl.zeros((16, 16), x.dtype.element_ty)\n"
         "for k in range(0, n, 16):\n    s += tl.load(p, boundary_check=(1,))\n    p = tl.advance(p, (0, 16))\n"
         "tl.store(tl.make_block_ptr(o, (16, 16), (16, 1), (0, 0), (16, 16), (1, 0)), s)"
     )
@@ -111,7 +113,8 @@ def chosen(dtype):
 def in_while(dtype):
     x, out = values(dtype, 4, 64), torch.zeros(4, 16, dtype=dtype)
     body = (
-        "p = tl.make_block_ptr(x, (4, 64), (64, 1), (0, 0), (4, 16), (1, 0))\ns = tl.zeros((4, 16), x.dtype.element_ty)\nk = 0\n"
+        "p = tl.make_block_ptr(x, (4, 64), (64, 1), (0, 0), (4, 16), (1, 0))\n"
+        "s = tl.zeros((4, 16), x.dtype.element_ty)\nk = 0\n"
         "while k < n:\n    s += tl.load(p)\n    p = tl.advance(p, (0, 16))\n    k += 1\n"
         "tl.store(tl.make_block_ptr(o, (4, 16), (16, 1), (0, 0), (4, 16), (1, 0)), s)"
     )
@@ -183,7 +186,8 @@ def gathered(dtype):
         torch.zeros(8, 32, dtype=dtype),
     )
     body = (
-        "d = tl.make_tensor_descriptor(x, [40, 64], [64, 1], [1, 32])\nv = d.gather(tl.load(rows + tl.arange(0, 8)), 16)\n"
+        "d = tl.make_tensor_descriptor(x, [40, 64], [64, 1], [1, 32])\n"
+        "v = d.gather(tl.load(rows + tl.arange(0, 8)), 16)\n"
         "tl.store(o + tl.arange(0, 8)[:, None] * 32 + tl.arange(0, 32)[None, :], v)"
     )
     kernel("x, rows, o", body)[(1,)](x, rows, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from tests.conformance.harness import BF16, F16, F32, F64, I32, I64, case, kernel, same, values
 
 FAMILY = "control"
@@ -80,7 +81,10 @@ def fibonacci(dtype):
 @case(FAMILY, "for_bool_carried", I32)
 def boolean(dtype):
     x = values(dtype, 64)
-    body = "f = x > 0\ng = n > 100\nfor k in range(n):\n    f = f != (x > k)\n    g = g != (k > 1)\ny = f.to(tl.int32) + g.to(tl.int32) * 2"
+    body = (
+        "f = x > 0\ng = n > 100\nfor k in range(n):\n    f = f != (x > k)\n    g = g != (k > 1)\n"
+        "y = f.to(tl.int32) + g.to(tl.int32) * 2"
+    )
     f, g = x > 0, False
     for k in range(4):
         f, g = f != (x > k), g != (k > 1)
@@ -206,7 +210,10 @@ def early_nested(dtype):
 
 @case(FAMILY, "early_return_in_function", I32)
 def early_function(dtype):
-    before = "@triton.jit\ndef f(x, n):\n    if n > 3:\n        return x + 1\n    if n > 1:\n        return x * 2\n    return x - 1\n"
+    before = (
+        "@triton.jit\ndef f(x, n):\n    if n > 3:\n        return x + 1\n    if n > 1:\n"
+        "        return x * 2\n    return x - 1\n"
+    )
     for n in (0, 2, 5):
         x = values(dtype, 64)
         run("y = f(x, n)", x, x + 1 if n > 3 else x * 2 if n > 1 else x - 1, n, parameters=", n", before=before)
@@ -235,7 +242,10 @@ def noinline(dtype):
 
 @case(FAMILY, "nested_functions", F32)
 def functions(dtype):
-    before = "@triton.jit\ndef f(x, k: tl.constexpr = 2):\n    return x * k\n\n@triton.jit\ndef g(x, h: tl.constexpr):\n    return h(x) + h(x, 3)\n"
+    before = (
+        "@triton.jit\ndef f(x, k: tl.constexpr = 2):\n    return x * k\n\n@triton.jit\n"
+        "def g(x, h: tl.constexpr):\n    return h(x) + h(x, 3)\n"
+    )
     x = values(dtype, 64)
     run("y = g(x, f)", x, x * 5, before=before)
 

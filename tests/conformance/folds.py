@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from tests.conformance.harness import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, INTEGERS, case, kernel, same, values
 
 FAMILY = "folds"
@@ -77,7 +78,8 @@ fold("min_nan", (F32, F64), "tl.min(x, 1)", lambda x: _ignoring(x, torch.fmin), 
 fold("max_return_indices", NUMBERS, "_second(x)", lambda x: x.argmax(1), out=I32,
      before="@triton.jit\ndef _second(x):\n    v, i = tl.max(x, 1, return_indices=True)\n    return i\n")  # fmt: skip
 fold("min_return_indices", (F32, I32), "_both(x)", lambda x: x.amin(1) + x.argmin(1).to(x.dtype),
-     before="@triton.jit\ndef _both(x):\n    v, i = tl.min(x, 1, return_indices=True)\n    return v + i.to(x.dtype)\n")  # fmt: skip
+     before="@triton.jit\ndef _both(x):\n    v, i = tl.min(x, 1, return_indices=True)\n"
+"    return v + i.to(x.dtype)\n")  # fmt: skip
 
 
 def _xor(x):
@@ -149,7 +151,8 @@ def recurrence(x):
 
 
 fold("scan_several", (F32,), "_s(x)", recurrence, before=LINEAR + (
-    "@triton.jit\ndef _s(x):\n    a, b = tl.associative_scan((x * 0.2, x), 1, f)\n    return b\n"), scale=64)  # fmt: skip
+    "@triton.jit\ndef _s(x):\n    a, b = tl.associative_scan((x * 0.2, x), 1, f)\n    return b\n"
+), scale=64)  # fmt: skip
 fold("bool_any", (F32, I32), "tl.reduce_or((x > 3).to(tl.int1), 1).to(tl.int8)", lambda x: (x > 3).any(1), out=I8)
 fold("bool_reduce_function", (F32, I32), "tl.reduce(x > 3, 1, f).to(tl.int8)", lambda x: (x > 3).any(1), out=I8,
      before="@triton.jit\ndef f(a, b):\n    return a | b\n")  # fmt: skip
@@ -172,7 +175,8 @@ fold("sort_rows", (F32, I32), "tl.sort(x, 1)", lambda x: x.sort(1)[0])
 fold("topk", (F32, I32), "tl.topk(x, 8)", lambda x: x.topk(8)[0], shape=(64,))
 fold("histogram", (I32, I64), "tl.histogram(x, 16)", lambda x: torch.bincount(x.long(), minlength=16), out=I32,
      make=lambda d: (values(d, 256).abs() % 16).to(d))  # fmt: skip
-fold("histogram_masked", (I32,), "tl.histogram(x, 16, mask=x > 4)", lambda x: torch.bincount(x[x > 4].long(), minlength=16), out=I32,
+fold("histogram_masked", (I32,), "tl.histogram(x, 16, mask=x > 4)",
+     lambda x: torch.bincount(x[x > 4].long(), minlength=16), out=I32,
      make=lambda d: (values(d, 256).abs() % 16).to(d))  # fmt: skip
 
 
@@ -192,6 +196,9 @@ def masked(dtype):
 @case(FAMILY, "bool_loop_carried", BOOL)
 def carried(dtype):
     x, out = values(BOOL, 8, 32), torch.zeros(32, dtype=I8)
-    body = "i = tl.arange(0, 32)\ns = tl.load(x + i).to(tl.int1)\nfor k in range(1, 8):\n    s = s ^ tl.load(x + k * 32 + i).to(tl.int1)\ntl.store(o + i, s.to(tl.int8))"
+    body = (
+        "i = tl.arange(0, 32)\ns = tl.load(x + i).to(tl.int1)\nfor k in range(1, 8):\n"
+        "    s = s ^ tl.load(x + k * 32 + i).to(tl.int1)\ntl.store(o + i, s.to(tl.int8))"
+    )
     kernel("x, o", body)[(1,)](x, out)
     assert torch.equal(out, (x.sum(0) % 2).to(I8))

@@ -7,6 +7,7 @@ import io
 
 import pytest
 import torch
+
 from tests.conformance.harness import (
     BF16,
     BOOL,
@@ -25,7 +26,6 @@ from tests.conformance.harness import (
     same,
     values,
 )
-
 from torch_rvv.errors import KernelAssert
 
 FAMILY = "language"
@@ -148,7 +148,7 @@ def randint4(dtype):
 def rand(dtype):
     out = torch.zeros(2048)
     kernel("o, s", "i = tl.arange(0, 2048)\ntl.store(o + i, tl.rand(s, i))")[(1,)](out, 7)
-    assert 0 <= out.min() and out.max() < 1 and abs(out.mean() - 0.5) < 0.03
+    assert out.min() >= 0 and out.max() < 1 and abs(out.mean() - 0.5) < 0.03
     word = philox(7, torch.arange(2048))[0]
     signed = torch.where(word >= 2**31, word - 2**32, word)
     wanted = torch.where(signed < 0, -signed - 1, signed).double() * 4.6566127342e-10
@@ -205,7 +205,8 @@ for pack, dtypes in ((1, (I32, I64, F32, F64)), (2, (I16, F16)), (4, (I8,))):
         kind = "x.dtype.element_ty"
         body = (
             "i = tl.arange(0, 64)\n"
-            f"v = tl.inline_asm_elementwise('{op} $0, $1, $2', '={letter},{letter},{letter}', [tl.load(x + i), tl.load(y + i)],"
+            f"v = tl.inline_asm_elementwise('{op} $0, $1, $2', '={letter},{letter},{letter}', "
+            "[tl.load(x + i), tl.load(y + i)],"
             f" dtype={kind}, is_pure=True, pack={pack})\ntl.store(o + i, v)"
         )
         kernel("x, y, o", body)[(1,)](x, y, out)
@@ -221,7 +222,8 @@ for pack, dtypes in ((1, (I32, I64, F32, F64)), (2, (I16, F16)), (4, (I8,))):
 def two_results(dtype):
     x, out = values(dtype, 32), torch.zeros(64, dtype=dtype)
     body = (
-        "i = tl.arange(0, 32)\na, b = tl.inline_asm_elementwise('addi $0, $2, 1\\naddi $1, $2, 2', '=&r,=r,r', [tl.load(x + i)],"
+        "i = tl.arange(0, 32)\n"
+        "a, b = tl.inline_asm_elementwise('addi $0, $2, 1\\naddi $1, $2, 2', '=&r,=r,r', [tl.load(x + i)],"
         " dtype=(tl.int32, tl.int32), is_pure=True, pack=1)\ntl.store(o + i, a)\ntl.store(o + 32 + i, b)"
     )
     kernel("x, o", body)[(1,)](x, out)
@@ -240,7 +242,10 @@ def scalar_assembly(dtype):
 
 @case(FAMILY, "map_elementwise", F32, I32)
 def mapped(dtype):
-    before = "@triton.jit\ndef f(a, b):\n    if a > b:\n        r = a - b\n    elif a > 0:\n        r = a * 2\n    else:\n        r = b\n    return r\n"
+    before = (
+        "@triton.jit\ndef f(a, b):\n    if a > b:\n        r = a - b\n    elif a > 0:\n"
+        "        r = a * 2\n    else:\n        r = b\n    return r\n"
+    )
     x, y, out = values(dtype, 64), values(dtype, 64, seed=1), torch.zeros(64, dtype=dtype)
     kernel(
         "x, y, o",
@@ -283,7 +288,10 @@ def autotuned(dtype):
     import triton
 
     x, out = values(dtype, 200), torch.zeros(200)
-    body = "i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)\ntl.store(o + i, tl.load(x + i, mask=i < n) * 2, mask=i < n)"
+    body = (
+        "i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)\n"
+        "tl.store(o + i, tl.load(x + i, mask=i < n) * 2, mask=i < n)"
+    )
     inner = kernel("x, o, n, BLOCK: tl.constexpr", body)
     tuned = triton.autotune([triton.Config({"BLOCK": b}) for b in (32, 128)], key=["n"])(inner)
     tuned[lambda meta: (triton.cdiv(200, meta["BLOCK"]),)](x, out, 200)
@@ -312,6 +320,9 @@ def ahead():
 @case(FAMILY, "dtype_attributes", *NUMBERS)
 def attributes(dtype):
     out = torch.zeros(3, dtype=I32)
-    body = "d = x.dtype.element_ty\ntl.store(o, d.primitive_bitwidth)\ntl.store(o + 1, d.is_floating())\ntl.store(o + 2, (tl.zeros((4,), d) + 1).numel)"
+    body = (
+        "d = x.dtype.element_ty\ntl.store(o, d.primitive_bitwidth)\ntl.store(o + 1, d.is_floating())\n"
+        "tl.store(o + 2, (tl.zeros((4,), d) + 1).numel)"
+    )
     kernel("x, o", body)[(1,)](torch.zeros(1, dtype=dtype), out)
     assert out.tolist() == [8 * dtype.itemsize, int(dtype.is_floating_point), 4]

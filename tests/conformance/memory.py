@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from tests.conformance.harness import BOOL, E4M3, E5M2, EVERY, F32, F64, I32, I64, NUMBERS, case, kernel, same, values
 
 FAMILY = "memory"
@@ -91,7 +92,10 @@ def gathered(dtype):
 def in_place(dtype):
     x = values(dtype, 100)
     wanted = x + x
-    body = "i = tl.program_id(0) * 32 + tl.arange(0, 32)\nv = tl.load(x + i, mask=i < n)\ntl.store(x + i, v + v, mask=i < n)"
+    body = (
+        "i = tl.program_id(0) * 32 + tl.arange(0, 32)\nv = tl.load(x + i, mask=i < n)\n"
+        "tl.store(x + i, v + v, mask=i < n)"
+    )
     kernel("x, n", body)[(4,)](x, 100)
     assert torch.equal(x, wanted)
 
@@ -100,7 +104,10 @@ def in_place(dtype):
 def hazard(dtype):
     x = values(dtype, 64)
     wanted = x.roll(1) + x
-    body = "i = tl.arange(0, 64)\na = tl.load(x + (i + 63) % 64)\nb = tl.load(x + i)\ntl.store(x + i, a * 0)\ntl.store(x + i, a + b)"
+    body = (
+        "i = tl.arange(0, 64)\na = tl.load(x + (i + 63) % 64)\nb = tl.load(x + i)\n"
+        "tl.store(x + i, a * 0)\ntl.store(x + i, a + b)"
+    )
     kernel("x", body)[(1,)](x)
     assert torch.equal(x, wanted)
 
@@ -120,7 +127,10 @@ def misaligned(dtype):
     x, out = values(dtype, 100), torch.zeros(100, dtype=dtype)
     size = x.element_size()
     raw[1 : 1 + 100 * size] = x.view(torch.uint8)
-    body = f"i = tl.arange(0, 128)\np = (x + 1).to(tl.pointer_type(o.dtype.element_ty))\ntl.store(o + i, tl.load(p + i, mask=i < 100), mask=i < 100)"
+    body = (
+        "i = tl.arange(0, 128)\np = (x + 1).to(tl.pointer_type(o.dtype.element_ty))\n"
+        "tl.store(o + i, tl.load(p + i, mask=i < 100), mask=i < 100)"
+    )
     kernel("x, o", body)[(1,)](raw, out)
     assert torch.equal(out, x)
 
@@ -155,7 +165,10 @@ def store_two(dtype):
 def pointer_if(dtype):
     for n in (1, 5):
         x, y, out = values(dtype, 64), values(dtype, 64, seed=1), torch.zeros(64, dtype=dtype)
-        body = "i = tl.arange(0, 64)\np = x\nq = x + i\nif n > 3:\n    p = y\n    q = y + 63 - i\ntl.store(o + i, tl.load(p + i) + tl.load(q))"
+        body = (
+            "i = tl.arange(0, 64)\np = x\nq = x + i\nif n > 3:\n    p = y\n    q = y + 63 - i\n"
+            "tl.store(o + i, tl.load(p + i) + tl.load(q))"
+        )
         kernel("x, y, o, n", body)[(1,)](x, y, out, n)
         assert torch.equal(out, y + y.flip(0) if n > 3 else x + x)
 
@@ -163,7 +176,10 @@ def pointer_if(dtype):
 @case(FAMILY, "pointer_loop", F32, I32)
 def pointer_loop(dtype):
     x, out = values(dtype, 64 * 5), torch.zeros(64, dtype=dtype)
-    body = "i = tl.arange(0, 64)\np = x + i\ns = x\nt = tl.load(p) * 0\nfor k in range(n):\n    t += tl.load(p) + tl.load(s)\n    p += 64\n    s += 1\ntl.store(o + i, t)"
+    body = (
+        "i = tl.arange(0, 64)\np = x + i\ns = x\nt = tl.load(p) * 0\nfor k in range(n):\n"
+        "    t += tl.load(p) + tl.load(s)\n    p += 64\n    s += 1\ntl.store(o + i, t)"
+    )
     kernel("x, o, n", body)[(1,)](x, out, 5)
     same(out, x.view(5, 64).sum(0, dtype=dtype) + x[:5].sum(dtype=dtype), scale=4)
 
@@ -171,7 +187,10 @@ def pointer_loop(dtype):
 @case(FAMILY, "pointer_loop_varying_step", F32, I32)
 def pointer_steps(dtype):
     x, out = values(dtype, 200), torch.zeros(16, dtype=dtype)
-    body = "i = tl.arange(0, 16)\np = x + i\nt = tl.load(p) * 0\nfor k in range(n):\n    t += tl.load(p)\n    p += k * 3\ntl.store(o + i, t)"
+    body = (
+        "i = tl.arange(0, 16)\np = x + i\nt = tl.load(p) * 0\nfor k in range(n):\n    t += tl.load(p)\n"
+        "    p += k * 3\ntl.store(o + i, t)"
+    )
     kernel("x, o, n", body)[(1,)](x, out, 6)
     same(out, sum(x[s : s + 16] for s in (0, 0, 3, 9, 18, 30)), scale=4)
 
@@ -179,7 +198,10 @@ def pointer_steps(dtype):
 @case(FAMILY, "pointer_while", F32, I32)
 def pointer_while(dtype):
     x, out = values(dtype, 200), torch.zeros(16, dtype=dtype)
-    body = "i = tl.arange(0, 16)\np = x + i\nk = 0\nt = tl.load(p) * 0\nwhile k < n:\n    t += tl.load(p)\n    p += 16\n    k += 1\ntl.store(o + i, t)"
+    body = (
+        "i = tl.arange(0, 16)\np = x + i\nk = 0\nt = tl.load(p) * 0\nwhile k < n:\n"
+        "    t += tl.load(p)\n    p += 16\n    k += 1\ntl.store(o + i, t)"
+    )
     kernel("x, o, n", body)[(1,)](x, out, 6)
     same(out, x[:96].view(6, 16).sum(0, dtype=dtype), scale=4)
 
@@ -188,7 +210,10 @@ def pointer_while(dtype):
 def integers(dtype):
     x, out = values(dtype, 64), torch.zeros(64, dtype=dtype)
     size = x.element_size()
-    body = f"i = tl.arange(0, 64)\na = x.to(tl.int64) + i * {size}\nb = (x + i).to(tl.int64)\ntl.store(o + i, tl.load(a.to(tl.pointer_type(x.dtype.element_ty))), mask=a == b)"
+    body = (
+        f"i = tl.arange(0, 64)\na = x.to(tl.int64) + i * {size}\nb = (x + i).to(tl.int64)\n"
+        f"tl.store(o + i, tl.load(a.to(tl.pointer_type(x.dtype.element_ty))), mask=a == b)"
+    )
     kernel("x, o", body)[(1,)](x, out)
     assert torch.equal(out, x)
 
@@ -198,7 +223,11 @@ def in_memory(dtype):
     tensors = [values(dtype, 32, seed=s) for s in range(4)]
     table = torch.tensor([t.data_ptr() for t in tensors])
     out = torch.zeros(4, 32, dtype=dtype)
-    body = "i = tl.arange(0, 32)\np = tl.load(t + tl.program_id(0)).to(tl.pointer_type(o.dtype.element_ty))\ntl.store(o + tl.program_id(0) * 32 + i, tl.load(p + i))"
+    body = (
+        "i = tl.arange(0, 32)\n"
+        "p = tl.load(t + tl.program_id(0)).to(tl.pointer_type(o.dtype.element_ty))\n"
+        "tl.store(o + tl.program_id(0) * 32 + i, tl.load(p + i))"
+    )
     kernel("t, o", body)[(4,)](table, out)
     assert torch.equal(out, torch.stack(tensors))
 
@@ -244,6 +273,9 @@ for modifier in ("'.ca'", "'.cg'", "'.cv'"):
     @case(FAMILY, f"cache_modifier_{modifier[2:-1]}", F32)
     def cached(dtype, modifier=modifier):
         x, out = values(dtype, 64), torch.zeros(64, dtype=dtype)
-        body = f"i = tl.arange(0, 64)\ntl.store(o + i, tl.load(x + i, cache_modifier={modifier}, eviction_policy='evict_last', volatile=True))"
+        body = (
+            f"i = tl.arange(0, 64)\n"
+            f"tl.store(o + i, tl.load(x + i, cache_modifier={modifier}, eviction_policy='evict_last', volatile=True))"
+        )
         kernel("x, o", body)[(1,)](x, out)
         assert torch.equal(out, x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from tests.conformance.harness import BF16, E4M3, E5M2, F16, F32, F64, I8, I32, case, kernel, values
 
 FAMILY = "products"
@@ -179,10 +180,12 @@ for left in KINDS:
             has = [k not in ("bf16", "fp16") for k in (left, right)]
             c = torch.zeros(16, 32)
             body = (
-                f"i, j = tl.arange(0, 16), tl.arange(0, 32)\nx = tl.load(a + i[:, None] * {ka} + tl.arange(0, {ka})[None, :])\n"
+                f"i, j = tl.arange(0, 16), tl.arange(0, 32)\n"
+                f"x = tl.load(a + i[:, None] * {ka} + tl.arange(0, {ka})[None, :])\n"
                 f"y = tl.load(b + tl.arange(0, {kb})[:, None] * 32 + j[None, :])\ns = tl.arange(0, 2)[None, :]\n"
                 "xs = tl.load(sa + i[:, None] * 2 + s)\nys = tl.load(sb + j[:, None] * 2 + s)\n"
-                f"z = tl.dot_scaled(x, {'xs' if has[0] else 'None'}, '{left}', y, {'ys' if has[1] else 'None'}, '{right}')\n"
+                f"z = tl.dot_scaled(x, {'xs' if has[0] else 'None'}, '{left}', y, "
+                f"{'ys' if has[1] else 'None'}, '{right}')\n"
                 "tl.store(c + i[:, None] * 32 + j[None, :], z)"
             )
             kernel("a, b, c, sa, sb", body)[(1,)](a, b, c, *scales)

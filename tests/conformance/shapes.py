@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from tests.conformance.harness import BF16, BOOL, E4M3, F16, F32, F64, I8, I32, I64, NUMBERS, case, kernel, same, values
 
 FAMILY = "shapes"
@@ -77,7 +78,8 @@ table(
     lambda x: x + 3,
 )
 table("arange_start", (32,), "y = x * 0 + tl.arange(32, 64).to(x.dtype)", lambda x: torch.arange(32, 64).to(x.dtype))
-table("swizzle2d", (64,), "a, b = tl.swizzle2d(tl.arange(0, 8)[:, None], tl.arange(0, 8)[None, :], 8, 8, 4)\ny = tl.ravel(a * 8 + b) + x * 0",
+table("swizzle2d", (64,), "a, b = tl.swizzle2d(tl.arange(0, 8)[:, None], tl.arange(0, 8)[None, :], 8, 8, 4)\n"
+"y = tl.ravel(a * 8 + b) + x * 0",
       lambda x: _swizzled().to(x.dtype), (I32,))  # fmt: skip
 table("item", (1,), "y = tl.zeros((4,), x.dtype) + x.item()", lambda x: x.expand(4), (F32, I32))
 table(
@@ -113,6 +115,9 @@ def _swizzled() -> torch.Tensor:
 @case(FAMILY, "bool_where_after_reshape", BOOL)
 def masks(dtype):
     x, out = values(BOOL, 64), torch.zeros(64, dtype=I32)
-    body = "i = tl.arange(0, 64)\nv = tl.reshape(tl.load(x + i).to(tl.int1), [8, 8])\ntl.store(o + i, tl.reshape(tl.where(tl.trans(v), 1, 2), [64]))"
+    body = (
+        "i = tl.arange(0, 64)\nv = tl.reshape(tl.load(x + i).to(tl.int1), [8, 8])\n"
+        "tl.store(o + i, tl.reshape(tl.where(tl.trans(v), 1, 2), [64]))"
+    )
     kernel("x, o", body)[(1,)](x, out)
     assert torch.equal(out, torch.where(x.view(8, 8).t(), 1, 2).flatten().int())

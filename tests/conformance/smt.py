@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from tests.conformance.harness import BF16, F16, F32, F64, I8, I32, case, kernel, values
 from tests.conformance.products import close, operand, result
 
@@ -36,7 +37,8 @@ def cut(dtype):
         x, out = values(dtype, 16, 32), torch.ones(8, 16, dtype=dtype)
         body = GRID + (
             "p = smt.view(v, (s, 16), (8, 16), (4, 8))\n"
-            "tl.store(o + tl.arange(0, 8)[:, None] * 16 + tl.arange(0, 16)[None, :], smt.view(p, (0, 0), (8, 16), (1, 1)))"
+            "tl.store(o + tl.arange(0, 8)[:, None] * 16 + tl.arange(0, 16)[None, :],"
+            " smt.view(p, (0, 0), (8, 16), (1, 1)))"
         )
         kernel("x, o, s, M: tl.constexpr, K: tl.constexpr", body)[(1,)](x, out, s, 16, 32)
         wanted = torch.zeros(8, 16, dtype=dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from triton.backends.driver import DriverBase
 
 from torch_rvv.errors import Declined, DeviceError, KernelAssert
 from torch_rvv.knobs import CodegenOptions
+from torch_rvv.plugin import printing
 from torch_rvv.plugin.alone import check_alone
 from torch_rvv.target import Target
 
@@ -59,9 +61,15 @@ class Launcher:
         device = get_device(self.device)
         args = [slot(kind, value) for kind, value in zip(self.signature, values, strict=True)]
         kernel = self._kernel(device, noalias=not overlap(args, self.written))
-        status = device.launch(kernel, grid, args, written=self.written)
+        status = device.launch(
+            kernel, grid, args, written=self.written, printed=self._print, addresses=bool(self.metadata.addresses)
+        )
         if status:
             raise KernelAssert(f"kernel {self.name}: {self.metadata.asserts[status - 1]}")
+
+    def _print(self, number: int, program: tuple[int, ...], data: bytes) -> None:
+        """What a device_print says, to standard output."""
+        sys.stdout.write(printing.lines(self.metadata.prints[number], program, data))
 
     def _kernel(self, device: Any, noalias: bool) -> Any:
         key = (device, noalias)

@@ -232,7 +232,8 @@ def _scratch(shape: list[int], kind: Any, storage: str, copies: int, semantic: A
 
 
 def _block(pointer: Any, shape: list[int], semantic: Any) -> Any:
-    strides, total = [], 1
+    strides: list[int] = []
+    total = 1
     for n in reversed(shape):
         strides.insert(0, total)
         total *= n
