@@ -46,7 +46,8 @@ def test_each_element_is_a_line_with_its_program_and_index(capsys):
     ("dtype", "signed", "data", "text"),
     [
         ("i8", True, b"\xff", "-1"), ("i8", False, b"\xff", "255"), ("bf16", False, b"\x80\x3f", "1.000000"),
-        ("f16", False, b"\x00\x3c", "1.000000"), ("ptr", False, b"\x10" + bytes(7), "0x10"), ("i1", False, b"\x01", "1"),
+        ("f16", False, b"\x00\x3c", "1.000000"), ("ptr", False, b"\x10" + bytes(7), "0x10"),
+        ("i1", False, b"\x01", "1"),
     ],
 )  # fmt: skip
 def test_every_type_has_a_text(dtype, signed, data, text):
