@@ -9,10 +9,10 @@ import torch
 from torch_rvv.benchmarks.jobs import Job, KernelStep
 from torch_rvv.benchmarks.recorder import Recorder
 from torch_rvv.runtime import record
-from torch_rvv.runtime.device import Device, LoadedKernel, get_device
+from torch_rvv.runtime.device import Device, LoadedKernel, Printed, get_device
 from torch_rvv.runtime.record import GraphRecord
 
-from torch_rvv.errors import TorchRvvError
+from torch_rvv.errors import DeviceError, TorchRvvError
 
 
 class RecordingDevice(Device):
@@ -35,11 +35,15 @@ class RecordingDevice(Device):
         *,
         written: Collection[int] | None = None,
         timeout: float | None = None,
+        printed: Printed | None = None,
+        addresses: bool = False,
     ) -> int:
+        if addresses:
+            raise DeviceError(f"kernel {kernel.name} makes addresses of integers, which another process cannot replay")
         x, y, z = [*grid, 1, 1][:3]
         arguments = tuple(a if isinstance(a, int) else self.recorder.pointer(a) for a in args)
         self.recorder.job.steps.append(KernelStep(kernel.binary, (x, y, z), arguments, kernel.name))
-        status = self.inner.launch(kernel, grid, args, written=written, timeout=timeout)
+        status = self.inner.launch(kernel, grid, args, written=written, timeout=timeout, printed=printed)
         self.recorder.ran(args)
         return status
 

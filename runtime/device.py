@@ -12,7 +12,9 @@ import platform
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -129,6 +131,19 @@ def checked_grid(kernel: LoadedKernel, grid: Sequence[int], args: Sequence[Argum
     return x, y, z
 
 
+_instead: ContextVar[Device | None] = ContextVar("torch_rvv_device", default=None)
+
+
+@contextmanager
+def using(device: Device) -> Iterator[None]:
+    """Launches meanwhile (in this thread) that name no device go to this one."""
+    token = _instead.set(device)
+    try:
+        yield
+    finally:
+        _instead.reset(token)
+
+
 _living: weakref.WeakSet[Device] = weakref.WeakSet()
 _devices: dict[tuple[str, int], Device] = {}
 _lock = threading.Lock()
@@ -142,6 +157,8 @@ def get_device(spec: str | Device | None = None) -> Device:
     """
     if isinstance(spec, Device):
         return spec
+    if spec is None and (instead := _instead.get()) is not None:
+        return instead
     wanted = spec or knobs.device
     if wanted == "auto":
         wanted = "local" if platform.machine() == "riscv64" else "virtual"

@@ -46,5 +46,5 @@ def test_there_is_an_example_of_each_kind():
 
 def test_a_wrong_result_is_an_error():
     proof = importlib.import_module("proof")
-    with pytest.raises(SystemExit, match="error 1.0e-01 is more than"):
+    with pytest.raises(SystemExit, match="error 1.00e-01 is more than"):
         proof.compare("sum", torch.tensor([10.0, 0.0]), torch.tensor([10.0, 1.0]), 1e-3)

@@ -1,6 +1,7 @@
 """What became of a model: one row a kernel, with the proof of vector code read from its object.
 
 report = torch_rvv.explain(model, x)
+report = torch_rvv.explain(kernel[grid], x, out, BLOCK=64)      a @triton.jit function: compiled, not run
 print(report); report.to_json()
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from torch_rvv.explain_triton import compiled_kernels, triton_launch
 from torch_rvv.machinecode import count
 from torch_rvv.runtime import record
 from torch_rvv.runtime.record import GraphRecord, KernelRecord
@@ -130,8 +132,12 @@ def _cells(r: Row) -> tuple[str, ...]:
 def explain(model: Callable[..., Any], *args: Any, options: dict[str, Any] | None = None, **kwargs: Any) -> Report:
     """Compile a model (or function) afresh for RVV, run it once on the arguments, and report its kernels.
 
-    options: as for torch.compile(backend="rvv"). Raises what compiling or running raises.
+    A launch of a Triton kernel (`kernel[grid]`) is compiled and not run: one row, or one a configuration if it is
+    autotuned. options: as for torch.compile(backend="rvv"). Raises what compiling or running raises.
     """
+    launch = triton_launch(model)
+    if launch is not None:
+        return Report([Row.of(k) for k in compiled_kernels(*launch, args, kwargs)])
     torch._dynamo.reset()
     compiled = torch.compile(model, backend="rvv", options=options)
     with record.collecting() as graphs:

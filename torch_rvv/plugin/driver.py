@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from triton.backends.driver import DriverBase
 
 from torch_rvv.errors import Declined, DeviceError, KernelAssert
 from torch_rvv.knobs import CodegenOptions
-from torch_rvv.plugin import printing
+from torch_rvv.plugin import printing, tuning
 from torch_rvv.plugin.alone import check_alone
 from torch_rvv.target import Target
 
@@ -176,18 +175,6 @@ class _Module:
     """Something that is not None: Triton asks only that."""
 
 
-def benchmark(call: Callable[[], Any], quantiles: Sequence[float] = (0.5,), repeats: int = 3, **_: Any) -> list[float]:
-    """Milliseconds of a call at each quantile, over a few repeats after one that is not counted."""
-    call()
-    times = []
-    for _i in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - start) * 1e3)
-    times.sort()
-    return [times[round(q * (repeats - 1))] for q in quantiles]
-
-
 class RVVDriver(DriverBase):
     """CPU tensors, launched on the device that torch_rvv.get_device() names."""
 
@@ -229,7 +216,7 @@ class RVVDriver(DriverBase):
         return torch.cpu
 
     def get_benchmarker(self) -> Any:
-        return benchmark
+        return tuning.benchmark
 
     def get_empty_cache_for_benchmark(self) -> Any:
         import torch
