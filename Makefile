@@ -1,5 +1,5 @@
 # make demo, make test: all the set-up a fresh Debian machine needs, then the thing itself.
-# make conformance: every feature of Triton's language, by dtype and VLEN.
+# make conformance: every feature of Triton's language, by dtype and VLEN. make fuzz: random programs of it.
 # make lint, make long: style and types; the sweeps that run before an issue is closed.
 # make bench: instructions, modelled cycles and compile time against other compilers (docs/benchmarks.md).
 
@@ -29,6 +29,9 @@ long: setup
 
 conformance: setup
 	$(BIN)/python -m tests.conformance --jobs $(JOBS)
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --count 2000 --jobs $(JOBS)
 
 bench: setup
 	@command -v llvm-mca-22 >/dev/null && command -v clang++-22 >/dev/null && command -v riscv64-linux-gnu-g++ >/dev/null \

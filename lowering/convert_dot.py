@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch_rvv.lowering import matrixunit
 from torch_rvv.lowering.access import Analysis, Space
 from torch_rvv.lowering.convert_shape import join, view
 from torch_rvv.lowering.graph import Graph, check_elements, rule
@@ -49,6 +50,9 @@ def _direct(node: Node, columns: bool) -> bool:
 
 def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str | None) -> Node:
     """a @ b + c, in the type of c. in_place: c is a buffer that nobody else reads."""
+    on_unit = matrixunit.product(graph, a, b, c, where)
+    if on_unit is not None:
+        return on_unit
     elem = c.elem if c.elem in ("f64", "f32", "i32") else "f32"
     operands = []
     for node, columns in ((a, False), (b, True)):

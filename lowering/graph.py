@@ -67,6 +67,7 @@ class Graph:
         self.prints: list[dict[str, Any]] = []
         self.lanes: tuple[int, ...] | None = None
         self.saturate = True
+        self.matrix: str | None = None
         self.addresses = False
         self.name = ""
         self._constants: dict[tuple[str, str], Node] = {}

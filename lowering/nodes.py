@@ -215,6 +215,18 @@ class Check(Statement):
 
 
 @dataclass(eq=False)
+class MatrixUnit(Statement):
+    """c += a @ b on tiles in buffers (see matrixunit.py)."""
+
+    a: Node | None = None
+    b: Node | None = None
+    c: Node | None = None
+
+    def inputs(self) -> list[Node]:
+        return [n for n in (self.a, self.b, self.c) if n is not None]
+
+
+@dataclass(eq=False)
 class Allocate(Statement):
     """result = the address of a buffer, for pointers to it."""
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from torch_rvv.lowering import matrixunit
 from torch_rvv.lowering.access import Analysis, Space, Split
 from torch_rvv.lowering.body import memory, memory_type
 from torch_rvv.lowering.generic import Generic, Group, Part, without
@@ -31,6 +32,7 @@ from torch_rvv.lowering.nodes import (
     Fill,
     For,
     If,
+    MatrixUnit,
     Node,
     Print,
     Reduce,
@@ -135,6 +137,13 @@ class ToLinalg:
         assert s.condition is not None
         code = self.writer.op(f"arith.constant {s.code} : i32")
         self.writer.line(f"func.call @torch_rvv.check({s.condition.name}, {code}) : (i1, i32) -> ()")
+
+    def matrix_unit(self, s: MatrixUnit) -> None:
+        pointers = []
+        for buffer in s.inputs():
+            address = self.writer.op(f"arith.index_cast {self._address(buffer)} : index to i64")
+            pointers.append(self.writer.op(f"llvm.inttoptr {address} : i64 to !llvm.ptr"))
+        matrixunit.write(self.writer, *pointers, matrixunit.sizes_of(s))  # type: ignore[arg-type]
 
     def allocate(self, s: Allocate) -> None:
         assert s.buffer is not None and s.result is not None
@@ -278,6 +287,11 @@ class ToLinalg:
     def _depends(self, root: Root) -> bool:
         """Whether a statement must see what the pending ones wrote, or may disturb what they read."""
         assert self.pending is not None
+        if isinstance(root, Reduce) and any(
+            isinstance(p.root, Reduce) and p.root.axis != root.axis for p in self.pending.parts
+        ):
+            # One generic reduces the same dimensions for all of its outputs.
+            return True
         nodes = set(walk(root.inputs()))
         written = {id(b) for p in self.pending.parts for b in _buffers(p.root)}
         if any(n.kind == "buffer" and id(n) in written and not self._forwards(n, root) for n in nodes):
@@ -457,6 +471,7 @@ _EMIT = {
     ScalarLoad: ToLinalg.scalar_load,
     Check: ToLinalg.check,
     Allocate: ToLinalg.allocate,
+    MatrixUnit: ToLinalg.matrix_unit,
     Print: ToLinalg.print,
     For: ToLinalg.loop,
     If: ToLinalg.branch,

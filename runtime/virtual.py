@@ -23,6 +23,8 @@ from torch_rvv.runtime.wire import Channel, Hello
 from torch_rvv.errors import DeviceError, InstallError
 from torch_rvv.knobs import knobs
 
+# The length that SpacemiT's matrix instructions are made for; the worker emulates them (worker/ime.c).
+IME_VLEN = 256
 _ISA = frozenset(["m", "a", "f", "d", "c", "v", "zba", "zbb", "zbs", "zfh", "zvfh"])
 
 # First version of qemu → CPU properties. Before 8.0 there is no zvfh: Zfh brings the vector half floats.
@@ -60,7 +62,7 @@ class VirtualBoard(Board):
         super().__init__()
         self.name, self.vlen = f"the virtual board (VLEN {vlen})", vlen
         self.num_threads = knobs.threads or min(os.cpu_count() or 1, 8)
-        self.isa = _ISA
+        self.isa = _ISA | {"xsmtvdot"} if vlen == IME_VLEN else _ISA
         self._command = command(vlen)
         self._process: Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
@@ -82,7 +84,13 @@ class VirtualBoard(Board):
     def _open(self) -> Channel:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end
         self._process = Popen(
-            [*self._command, str(worker()), "--shared", str(self.pool.fd)],
+            [
+                *self._command,
+                str(worker()),
+                "--shared",
+                str(self.pool.fd),
+                *(["--ime"] if self.vlen == IME_VLEN else []),
+            ],
             stdin=PIPE,
             stdout=PIPE,
             stderr=None if knobs.debug else self._stderr,

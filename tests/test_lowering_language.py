@@ -231,3 +231,29 @@ def test_dimensions_are_kept_apart_by_gaps_bounds_reductions_and_indices():
     assert collapse([a, b], [dense], {b: [Poly(5)]}, (), ()).dims == [a, b]
     assert collapse([a, b], [dense], {}, {b}, ()).dims == [a, b]
     assert collapse([a, b], [dense], {}, (), {a}).dims == [a, b]
+
+
+def test_reductions_along_different_axes_are_different_nests():
+    text, _ = linalg(
+        """
+    %l = tt.make_range {end = 64 : i32, start = 0 : i32} : tensor<64xi32>
+    %x = tt.reshape %l : tensor<64xi32> -> tensor<8x8xi32>
+    %a = "tt.reduce"(%x) <{axis = 0 : i32}> ({
+    ^bb0(%c: i32, %d: i32):
+      %e = arith.addi %c, %d : i32
+      tt.reduce.return %e : i32
+    }) : (tensor<8x8xi32>) -> tensor<8xi32>
+    %b = "tt.reduce"(%x) <{axis = 1 : i32}> ({
+    ^bb0(%c: i32, %d: i32):
+      %e = arith.addi %c, %d : i32
+      tt.reduce.return %e : i32
+    }) : (tensor<8x8xi32>) -> tensor<8xi32>
+    %s = arith.addi %a, %b : tensor<8xi32>
+    %m = tt.make_range {end = 8 : i32, start = 0 : i32} : tensor<8xi32>
+    %ps = tt.splat %p : !tt.ptr<i32> -> tensor<8x!tt.ptr<i32>>
+    %pp = tt.addptr %ps, %m : tensor<8x!tt.ptr<i32>>, tensor<8xi32>
+    tt.store %pp, %s : tensor<8x!tt.ptr<i32>>""",
+        "%p: !tt.ptr<i32>",
+    )
+    assert text.count('iterator_types = ["reduction", "parallel"]') == 1
+    assert text.count('iterator_types = ["parallel", "reduction"]') == 1

@@ -17,7 +17,8 @@ class Target:
     `features` are ISA extensions in LLVM's spelling without the plus sign. `min_vlen` is a promise
     (bits) that the code may rely on; generated code stays right at every larger VLEN. `tune` names an
     LLVM scheduling model and never changes which instructions are legal. `cores` and `vlen` describe
-    the board: how many threads it has, and the VLEN that heuristics aim at.
+    the board: how many threads it has, and the VLEN that heuristics aim at. `matrix` is a unit that int8 products
+    may use: "ime", SpacemiT's smt.vmadot, which means a VLEN of just 256 bits.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Target:
             raise OptionError(f"Target {self.name!r} has no vector extension", hint="Add 'v' to its features.")
         if self.matrix not in (None, "ime"):
             raise OptionError(f"Unknown matrix unit {self.matrix!r}", hint="Known: None, 'ime'.")
+        if self.matrix == "ime" and self.vlen != 256:
+            raise OptionError(f"Target {self.name!r} has VLEN {self.vlen}", hint="The matrix unit 'ime' has VLEN 256.")
 
     def has(self, extension: str) -> bool:
         """Whether the machine has an ISA extension ("zvfh", "zvfbfmin", ...)."""
@@ -47,7 +50,7 @@ class Target:
     def isa(self) -> str:
         """The ISA string, e.g. "rv64imafdcv_zba_zvfh"."""
         single = "".join(f for f in self.features if len(f) == 1)
-        multi = "_".join(f for f in self.features if len(f) > 1)
+        multi = "_".join([*(f for f in self.features if len(f) > 1), *(["xsmtvdot"] if self.matrix == "ime" else [])])
         return f"rv64i{single}" + (f"_{multi}" if multi else "")
 
     @property
@@ -62,6 +65,7 @@ TARGETS: dict[str, Target] = {
     for t in (
         Target("rv64gcv"),
         Target("k1", _RVA22, tune="spacemit-x60", cores=8),
+        Target("k1-ime", _RVA22, min_vlen=256, tune="spacemit-x60", cores=4, matrix="ime"),
         Target("k3", _RVA22, tune="spacemit-x60", cores=8),
         Target("k3-a100", _RVA22, tune="spacemit-x60", cores=8, vlen=1024),
     )

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -13,12 +14,23 @@
 
 /* memory.c */
 int memory_fault(uint64_t address);
+/* ime.c */
+int ime_run(uint32_t word);
 
 enum { STACK_BYTES = 64 << 10 };
 static void (*report)(int32_t, const void *, uint64_t, const void *, uint64_t);
 
 /* Threads often fault together, over the same bug: the first one reports, the others wait for the end. */
 static void on_fault(int number, siginfo_t *info, void *context) {
+  unsigned long *pc = &((ucontext_t *)context)->uc_mcontext.__gregs[0];
+  if (number == SIGILL && !(*pc & 1)) {
+    uint32_t word; /* an instruction may stand on any even address */
+    memcpy(&word, (void *)*pc, sizeof word);
+    if (ime_run(word)) {
+      *pc += sizeof word;
+      return;
+    }
+  }
   if (number == SIGSEGV && memory_fault((uint64_t)info->si_addr)) return;
   static atomic_flag taken = ATOMIC_FLAG_INIT;
   if (atomic_flag_test_and_set(&taken))

@@ -1,6 +1,7 @@
 /* The board-side process: takes requests from one host, loads kernels and runs them.
  *
- *   worker --shared FD                                 requests on fd 0, replies on fd 1, memory is a mapping of FD
+ *   worker --shared FD [--ime]                         requests on fd 0, replies on fd 1, memory is a mapping of FD;
+ *                                                      --ime: run smt.vmadot where it is illegal
  *   worker --listen [ADDRESS:]PORT [--memory BYTES] [--isa STRING]
  *                                                      serves each TCP connection in a process of its own
  *
@@ -26,6 +27,8 @@ void faults_report(void (*send)(int32_t status, const void *head, uint64_t head_
 /* grid.c */
 const char *grid_run(const struct run *r, torch_rvv_kernel function, const torch_rvv_context *common,
                      uint64_t scratch_bytes, const uint64_t *args, int32_t *status);
+/* ime.c */
+void ime_emulate(void);
 /* memory.c */
 int64_t memory_bias(void);
 void memory_lend(int on);
@@ -243,6 +246,7 @@ int main(int argc, char **argv) {
   const char *where = NULL, *isa = NULL;
   long pages = sysconf(_SC_PHYS_PAGES);
   memory_bytes = (uint64_t)(pages < 1 ? 1 : pages) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+  if (argc == 4 && !strcmp(argv[3], "--ime")) ime_emulate(), argc--;
   if (argc == 3 && !strcmp(argv[1], "--shared")) return shared(argv[2]);
   for (int i = 1; i + 1 < argc; i += 2) {
     if (!strcmp(argv[i], "--listen")) where = argv[i + 1];

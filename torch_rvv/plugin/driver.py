@@ -182,6 +182,7 @@ class RVVDriver(DriverBase):
         check_alone()
         self.utils = _Utils()
         self.launcher_cls = JitLauncher
+        self.numbers: dict[str, int] = {}
 
     @classmethod
     def is_active(cls) -> bool:
@@ -202,7 +203,10 @@ class RVVDriver(DriverBase):
         return torch.device("cpu")
 
     def get_current_device(self) -> int:
-        return 0
+        """A number for each set of options: Triton keeps the kernels that it has compiled by device."""
+        from torch_rvv.plugin.compiler import current_codegen
+
+        return self.numbers.setdefault(current_codegen().key(), len(self.numbers))
 
     def set_current_device(self, device: int) -> None:
         """There is one device."""
