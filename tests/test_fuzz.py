@@ -41,7 +41,8 @@ def test_a_difference_is_found_and_shrunk(session, monkeypatch):
 
     def wrong(*arguments):
         said, tensors = real(*arguments)
-        tensors[1][:8] += tensors[1][:8] != 0
+        if tensors:
+            tensors[1][:8] += tensors[1][:8] != 0
         return said, tensors
 
     monkeypatch.setattr(session.reference, "run", wrong)

@@ -139,3 +139,10 @@ def collide(dtype):
     x, out = whole(dtype, 64), torch.zeros(4, dtype=dtype)
     kernel("x, o", "i = tl.arange(0, 64)\ntl.atomic_add(o + i % 4, tl.load(x + i))")[(1,)](x, out)
     same(out, x.view(16, 4).sum(0, dtype=dtype))
+
+
+@case(FAMILY, "small_integers", torch.int8, torch.int16)
+def small(dtype):
+    out = torch.zeros(4, dtype=dtype)
+    kernel("o", "tl.atomic_add(o + tl.arange(0, 4), 1)")[(3,)](out)
+    assert out.tolist() == [3, 3, 3, 3]

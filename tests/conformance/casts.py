@@ -22,6 +22,7 @@ from tests.conformance.harness import (
     TRITON,
     U8,
     add,
+    case,
     elementwise,
     kernel,
     same,
@@ -98,3 +99,13 @@ for source, to in [(F32, I32), (F64, I64), (F16, I16), (BF16, I16)]:
     add(FAMILY, f"bitcast_{NAMES[to]}", source, lambda source=source, to=to: bitcast(source, to))
 elementwise(FAMILY, "sum_of_mixed", FLOATS, "x + i.to(tl.int8)", lambda x: x + torch.arange(len(x)).to(I8), edges=False)
 elementwise(FAMILY, "bool_to_number", (F32, I32, I64), "(x > 0).to(x.dtype)", lambda x: x > 0)
+
+
+for kind in ("float8e4b8", "float8e5b16", "float8e4b15"):
+
+    @case(FAMILY, f"to_{kind}", F32, F16)
+    def rare(dtype, kind=kind):
+        x, out = values(dtype, 64), torch.zeros(64, dtype=F32)
+        body = f"i = tl.arange(0, 64)\ntl.store(o + i, tl.load(x + i).to(tl.float32).to(tl.{kind}).to(tl.float32))"
+        kernel("x, o", body)[(1,)](x, out)
+        same(out, x.to(F32), scale=1e5)

@@ -326,3 +326,21 @@ def attributes(dtype):
     )
     kernel("x, o", body)[(1,)](torch.zeros(1, dtype=dtype), out)
     assert out.tolist() == [8 * dtype.itemsize, int(dtype.is_floating_point), 4]
+
+
+@case(FAMILY, "inline_asm_vector_registers", F32)
+def vector_assembly(dtype):
+    x, out = values(dtype, 64), torch.zeros(64)
+    text = "tl.inline_asm_elementwise('vmv.v.v $0, $1', '=vr,vr', [tl.load(x + i)], tl.float32, is_pure=True, pack=1)"
+    kernel("x, o", f"i = tl.arange(0, 64)\ntl.store(o + i, {text})")[(1,)](x, out)
+    assert torch.equal(out, x)
+
+
+@case(FAMILY, "extern_unknown_function", F32)
+def unknown(dtype):
+    x, out = values(dtype, 64), torch.zeros(64)
+    body = (
+        "i = tl.arange(0, 64)\nv = tl.core.extern_elementwise('', '', [tl.load(x + i)],"
+        " {(tl.core.dtype('fp32'),): ('cyl_bessel_k9', tl.core.dtype('fp32'))}, is_pure=True)\ntl.store(o + i, v)"
+    )
+    kernel("x, o", body)[(1,)](x, out)
