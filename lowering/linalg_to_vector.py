@@ -16,7 +16,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from torch_rvv.lowering import matmul
+from torch_rvv.lowering import matmul, scan
 from torch_rvv.lowering.graph import attributes
 from torch_rvv.lowering.loops import Nest, NestWriter, Operand, callee_of
 from torch_rvv.lowering.mlir import context, ir
@@ -81,6 +81,9 @@ class ToVector:
             raise LoweringError(f"the vector stage has no form for {op.name}")
         if op.name == "func.call" and callee_of(op) in self.functions:
             raise LoweringError("a combine function outside of a loop body")
+        if op.name == "func.call" and callee_of(op).startswith(scan.CALL):
+            self._scan(op)
+            return
         if op.name == "func.call" and callee_of(op) in _CONTEXT_CALLS:
             _CONTEXT_CALLS[callee_of(op)](self, op)
             return
@@ -114,6 +117,15 @@ class ToVector:
         function = self._field(PRINT_FIELD, "!llvm.ptr")
         types = "!llvm.ptr, i32, i32, i32, i32, !llvm.ptr, i64"
         w.line(f"llvm.call {function}({arguments}) : !llvm.ptr, ({types}) -> ()")
+
+    def _scan(self, op: Any) -> None:
+        """A scan along rows."""
+        number = {name: int(str(op.attributes[name]).split(" : ")[0]) for name in ("rows", "length")}
+        rows = scan.Rows(
+            [self.views[v] for v in op.operands], number["rows"], number["length"],
+            str(op.attributes["reverse"]) == "true", op.attributes["kind"].value, op.attributes["function"].value,
+        )  # fmt: skip
+        self.nests.append(scan.write(rows, self.operations, self.functions, self.writer, self.options.lmul))
 
     def _bias(self, op: Any) -> None:
         """A call of what reads the context's address bias."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch_rvv.lowering import matrixunit
+from torch_rvv.lowering import matrixunit, scan
 from torch_rvv.lowering.access import Analysis, Space, Split
 from torch_rvv.lowering.body import memory, memory_type
 from torch_rvv.lowering.generic import Generic, Group, Part, without
@@ -66,6 +66,7 @@ class ToLinalg:
         self.writer.depth = 2
         self.accesses: list[dict[str, Any]] = []
         self.pending: Group | None = None
+        self.scans: list[str] = []
         self.domain = Node("buffer", (1,), "i8", name="%domain")
 
     # -- statements
@@ -236,6 +237,9 @@ class ToLinalg:
         w, n = self.writer, s.shape[s.axis]
         if n == 1:
             return
+        if n >= scan.SHORTEST and all(m == 1 for m in s.shape[s.axis + 1 :]):
+            self._scan_rows(s)
+            return
         k = w.fresh("k")
         with w.block(f"scf.for {k} = {w.constant(1)} to {w.constant(n)} step {w.constant(1)} {{"):
             position = Linear(Poly.of(Atom(k, nonnegative=True)))
@@ -244,6 +248,17 @@ class ToLinalg:
             row = Space.over(tuple(1 if a == s.axis else size for a, size in enumerate(s.shape)))
             row.index = (*row.index[: s.axis], position, *row.index[s.axis + 1 :])
             self._group(Group(row, [Part(s, None, s.values)]))
+
+    def _scan_rows(self, s: Scan) -> None:
+        """A scan along contiguous rows: one call, which the vector stage writes out (scan.py)."""
+        name, n = f"{scan.CALL}{len(self.scans)}", s.shape[s.axis]
+        kinds = ", ".join(memory_type(b, b.elem) for b in s.buffers)
+        self.scans.append(f"func.func private @{name}({kinds})")
+        self.writer.line(
+            f"func.call @{name}({', '.join(b.name for b in s.buffers)}) {{rows = {math.prod(s.shape) // n} : i64,"
+            f' length = {n} : i64, reverse = {str(s.reverse).lower()}, kind = "{s.combine.kind}",'
+            f' function = "{s.combine.function}"}} : ({kinds}) -> ()'
+        )
 
     # -- grouping
 
@@ -492,6 +507,7 @@ def function(graph: Graph, noalias: bool) -> tuple[str, list[dict[str, Any]]]:
     if any("%domain " in line for line in to.writer.lines):
         buffers[to.domain.name] = to.domain
     lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)"]
+    lines += ["  " + text for text in to.scans]
     if graph.addresses:
         lines.append(f"  func.func private @{BIAS}() -> i64")
     if graph.prints:

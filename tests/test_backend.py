@@ -66,7 +66,7 @@ def test_modes_are_accepted(mode, rvv):
     ("options", "message"),
     [
         ({"taget": "k1"}, "Unknown option 'taget'.*(?s:.*)target"),
-        ({"target": "k9"}, "Unknown target 'k9'(?s:.*)k1, k3"),
+        ({"target": "k9"}, "Unknown target 'k9'(?s:.*)k1, k1-ime, k3"),
         ({"device": "gpu"}, "Unknown device 'gpu'"),
         ({"lmul": 3}, "lmul=3"),
     ],

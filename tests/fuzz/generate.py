@@ -343,10 +343,10 @@ class Generator:
         if v is not None:
             base = f"t + tl.program_id(0) * {SIZE}"
             kind = self.pick(("add", "max", "xor", "and"))
-            # The interpreter needs masks that are not views of smaller ones.
+            # The interpreter needs masks and values that are not views of others.
             dense = self.dense(v.shape)
             mask = f"({dense} >= 0) & {self.mask(v.shape)}"
-            self.emit(f"tl.atomic_{kind}({base} + {dense}, {v.name}, mask={mask})")
+            self.emit(f"tl.atomic_{kind}({base} + {dense}, {v.name} + 0, mask={mask})")
 
     # -- control flow
 
