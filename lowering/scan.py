@@ -46,7 +46,7 @@ class ScanWriter:
     def __init__(self, rows: Rows, operations: Operations, functions: dict[str, Any], writer: Writer, lmul: int | None):
         self.rows, self.operations, self.functions, self.w = rows, operations, functions, writer
         self.elems = [v.elem for v in rows.views]
-        self.lmul = min(lmul or 8, 4 if len(self.elems) == 1 else 2)
+        self.lmul = min(lmul or 8, 8 if len(self.elems) == 1 else 2)
         widest = max(bits_of(e) for e in self.elems)
         self.lanes = max(2, self.lmul * 64 // widest)
         self.masks = f"vector<[{self.lanes}]xi1>"
@@ -176,9 +176,9 @@ class ScanWriter:
         by, length = (w.op(f"arith.{op} {x} : {t} to i64") for op, x, t in (
             ("index_cast", distance, "index"), ("extui", evl, "i32"),
         ))  # fmt: skip
-        policy = w.op("arith.constant 1 : i64")
+        policy, anything = w.op("arith.constant 3 : i64"), w.op(f"llvm.mlir.poison : {kind}")
         return w.op(
-            f'llvm.call_intrinsic "llvm.riscv.vslideup"({value}, {value}, {by}, {length}, {policy})'
+            f'llvm.call_intrinsic "llvm.riscv.vslideup"({anything}, {value}, {by}, {length}, {policy})'
             f" : ({kind}, {kind}, i64, i64, i64) -> {kind}"
         )
 

@@ -13,7 +13,8 @@ from triton.compiler import ASTSource
 
 import torch_rvv
 from torch_rvv.errors import Declined, TorchRvvError
-from torch_rvv.plugin.tuning import TuningWarning
+from torch_rvv.plugin import tuning
+from torch_rvv.plugin.tuning import TuningError, TuningWarning
 
 pytestmark = pytest.mark.board
 
@@ -65,10 +66,96 @@ def test_a_configuration_that_triton_refuses_is_named_too():
         assert launch(kernel)
 
 
-def test_if_all_configurations_fail_the_kernel_says_why():
-    with warnings.catch_warnings(), pytest.raises(Declined, match="vector registers"):
+def test_if_all_configurations_fail_one_error_has_every_reason():
+    kernel = tuned((32, True), (48, False))
+    for _ in range(2):  # Nothing of a round without a winner is remembered.
+        with warnings.catch_warnings(), pytest.raises(TuningError, match="(?s)all 2.*vector registers.*power of 2"):
+            warnings.simplefilter("ignore")
+            launch(kernel)
+    with warnings.catch_warnings(), pytest.raises(TuningError, match="all 1"):
         warnings.simplefilter("ignore")
-        launch(tuned((32, True), (64, True)))
+        made = [triton.Config({"BLOCK": 64, "BAD": bad}) for bad in (True, False)]
+        only_bad = {"early_config_prune": lambda configs, named, **_: [c for c in configs if c.kwargs["BAD"]]}
+        launch(triton.autotune(made, key=["n"], prune_configs_by=only_bad)(triton.jit(double)))
+
+
+def fragile(x, out, n, BLOCK: tl.constexpr, HOW: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    v = tl.load(x + i, mask=i < n)
+    if HOW == "fault":
+        v += tl.load(x + (1 << 40) + i, mask=i < n)
+    if HOW == "assert":
+        tl.device_assert(v > 1000, "too small")
+    if HOW == "endless":
+        while tl.load(x) < 1000:
+            tl.store(out + n - 1, 0.0)
+    tl.store(out + i, v * 2, mask=i < n)
+
+
+@pytest.mark.parametrize(
+    ("how", "why"), [("fault", "SIGSEGV"), ("assert", "too small"), ("endless", "did not end within 1 s")]
+)
+def test_a_configuration_that_fails_as_it_runs_is_never_timed(how, why, monkeypatch):
+    monkeypatch.setenv("TORCH_RVV_TIMEOUT", "1")
+    made = [triton.Config({"BLOCK": 64, "HOW": name}) for name in (how, "")]
+    kernel = triton.autotune(made, key=["n"])(triton.jit(fragile))
+    x, out = torch.rand(100), torch.zeros(100)
+    with pytest.warns(TuningWarning, match=f"fragile: the configuration.*HOW: {how}.*is out.*{why}"):
+        kernel[(2,)](x, out, 100, debug=True)
+    assert kernel.best_config.kwargs["HOW"] == "" and torch.equal(out, x * 2)
+    assert [t[0] for t in kernel.configs_timings.values()][0] == float("inf")
+
+
+def test_a_launch_that_runs_nothing_does_not_win():
+    kernel = tuned((64, False), (1024, False))
+    x, out = torch.randn(100), torch.zeros(100)
+    with pytest.warns(TuningWarning, match="BLOCK: 1024.*runs no program"):
+        kernel[lambda meta: (100 // meta["BLOCK"] + (meta["BLOCK"] == 64),)](x, out, 100)
+    assert kernel.best_config.kwargs["BLOCK"] == 64 and torch.equal(out, x * 2)
+
+
+@triton.jit
+def through_addresses(table, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    x, out = tl.load(table).to(tl.pointer_type(tl.float32)), tl.load(table + 1).to(tl.pointer_type(tl.float32))
+    for start in range(0, n, BLOCK):
+        tl.store(out + start + i, tl.load(x + start + i, mask=start + i < n) * 2, mask=start + i < n)
+
+
+def test_launches_that_cannot_be_counted_are_timed_and_that_is_said():
+    kernel = triton.autotune([triton.Config({"BLOCK": b}) for b in (16, 64)], key=["n"])(through_addresses)
+    x, out = torch.randn(100), torch.zeros(100)
+    with pytest.warns(TuningWarning, match="the emulator's time: kernel through_addresses makes addresses"):
+        kernel[(1,)](torch.tensor([x.data_ptr(), out.data_ptr()]), 100)
+    assert torch.equal(out, x * 2)
+    assert all(0 < t[0] < float("inf") for t in kernel.configs_timings.values())
+
+
+def test_arguments_are_restored_between_configurations():
+    @triton.jit
+    def increment(x, n, BLOCK: tl.constexpr):
+        i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        tl.store(x + i, tl.load(x + i, mask=i < n) + 1, mask=i < n)
+
+    made = [triton.Config({"BLOCK": b}) for b in (16, 32, 64)]
+    kernel, x = triton.autotune(made, key=["n"], restore_value=["x"])(increment), torch.zeros(100)
+    kernel[lambda meta: (triton.cdiv(100, meta["BLOCK"]),)](x, 100)
+    assert bool((x == 1).all())
+
+
+def test_do_bench_gives_times_and_says_whose():
+    x, out, kernel = torch.randn(100), torch.zeros(100), triton.jit(double)
+    tuning._say_whose_time.cache_clear()
+    with pytest.warns(TuningWarning, match="times the emulator"):
+        spent = triton.testing.do_bench(lambda: kernel[(4,)](x, out, 100, BLOCK=32, BAD=False), warmup=1, rep=2)
+    assert spent > 0 and torch.equal(out, x * 2)
+
+
+def test_what_fails_outside_of_an_autotuner_is_raised():
+    x, out, kernel = torch.randn(100), torch.zeros(100), triton.jit(double)
+    with pytest.raises(Declined, match="vector registers"):
+        tuning.benchmark(lambda: kernel[(4,)](x, out, 100, BLOCK=32, BAD=True))
+    assert tuning.benchmark(lambda: kernel[(4,)](x, out, 100, BLOCK=32, BAD=False), (0.5, 0.2))[1] > 0
 
 
 def test_heuristics_choose_from_the_arguments():

@@ -215,9 +215,7 @@ class RVVDriver(DriverBase):
         return 0
 
     def get_device_interface(self) -> Any:
-        import torch
-
-        return torch.cpu
+        return tuning.DeviceInterface
 
     def get_benchmarker(self) -> Any:
         return tuning.benchmark
