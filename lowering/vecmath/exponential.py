@@ -63,8 +63,9 @@ def exp_of_reduced(b: Builder, n: Term, r: Term) -> Term:
 
 
 def exp(b: Builder, x: Term) -> Term:
-    value = exp_of_reduced(b, *reduce_exp(b, x))
-    return b.select(x < LOWEST[b.narrowest], 0.0, value)
+    # By a select, which lets NaN pass; before the rest, so that no mask lives through it.
+    x = b.select(x < LOWEST[b.narrowest], LOWEST[b.narrowest], x)
+    return exp_of_reduced(b, *reduce_exp(b, x))
 
 
 def exp_between(b: Builder, x: Term) -> Term:
@@ -82,10 +83,10 @@ def exp_pair(b: Builder, x: Term, correction: Term) -> Term:
 
 
 def exp2(b: Builder, x: Term) -> Term:
+    x = b.select(x < LOWEST_2[b.narrowest], LOWEST_2[b.narrowest], x)
     n, floating = b.round(b.minimum(x, HIGHEST[b.narrowest]))
     f = x - floating
-    value = scale(b, b.fma(f, b.poly(f, b.pick(C, "EXP2")), 1.0), n)
-    return b.select(x < LOWEST_2[b.narrowest], 0.0, value)
+    return scale(b, b.fma(f, b.poly(f, b.pick(C, "EXP2")), 1.0), n)
 
 
 def exp10(b: Builder, x: Term) -> Term:

@@ -1,8 +1,8 @@
 """How `@triton.autotune` ranks configurations: by time on a board, by executed instructions on an emulated one.
 
 Time under emulation says nothing of a board. There a configuration is run once on the virtual board, and its launches
-again under the profiling plug-in, which counts; all programs, on one thread (counted.py). Of the examples' kernels the
-count picks the configuration that modelled X60 cycles pick, or one within 1 % of it.
+again under the profiling plug-in, which counts; all programs, on one thread (counted.py). Tried on
+tiles of matrix products (f32, f16), attention, row sums and silu, it picked what modelled X60 cycles pick.
 
 A configuration that fails, or whose launch runs no program, is named in a warning, counts as infinitely slow, and the
 others go on; if all fail, one error names them all.
