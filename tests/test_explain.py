@@ -13,6 +13,7 @@ import torch_rvv
 from torch_rvv import cli
 from torch_rvv.errors import LoweringError
 from torch_rvv.explain import Report
+from torch_rvv.innerloops import innermost
 from torch_rvv.machinecode import count
 
 # What an assembler makes of them.
@@ -135,3 +136,12 @@ def test_the_command_reports_what_a_script_compiles(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "sum [5.0, 5.0, 5.0]" in printed and "1 of 1 kernels compiled" in printed
     assert json.loads(out.read_text())["kernels"][0]["vector"] > 0
+
+
+@pytest.mark.ir
+def test_the_multiply_adds_of_innermost_loops_are_counted():
+    # An outer loop around an inner one, both closed by bne t0, zero: only the inner one's product counts.
+    CODE["bne t0, zero, -4"] = (0xFE029EE3, 4)
+    CODE["bne t0, zero, -12"] = (0xFE029AE3, 4)
+    code = assembled("vfmacc.vv v8, v16, v24", "vfmacc.vv v8, v16, v24", "bne t0, zero, -4", "bne t0, zero, -12")
+    assert [(loop.start, loop.end, loop.multiply_adds) for loop in innermost(code)] == [(4, 8, 1)]

@@ -181,6 +181,23 @@ def test_explain_shows_every_configuration_and_why_one_is_declined():
     assert "vector registers" in bad.reason and "test_triton_tuning.py:" in bad.where and bad.where in str(report)
 
 
+def test_explain_goes_through_heuristics_without_running_an_autotuner():
+    x, out = torch.randn(100), torch.zeros(100)
+    kernel = triton.heuristics({"n": lambda a: a["x"].numel()})(tuned((32, False), (64, False)))
+    report = torch_rvv.explain(kernel[(4,)], x, out)
+    assert [r.origins for r in report.rows] == [["BLOCK: 32, BAD: False"], ["BLOCK: 64, BAD: False"]]
+    assert not out.any() and not kernel.fn.cache
+
+
+def test_explain_of_a_launch_takes_the_options_of_code_generation():
+    x, out = torch.randn(100), torch.zeros(100)
+    launch = triton.jit(double)[(4,)]
+    report = torch_rvv.explain(launch, x, out, 100, BLOCK=32, BAD=False, options={"lmul": 2})
+    assert report.rows[0].lmul == "2"
+    with pytest.raises(TorchRvvError, match="Unknown option 'gemm'"):
+        torch_rvv.explain(launch, x, out, 100, BLOCK=32, BAD=False, options={"gemm": 2})
+
+
 def test_explain_asks_for_the_launch():
     with pytest.raises(TorchRvvError, match=r"explain\(kernel\[grid\]"):
         torch_rvv.explain(triton.jit(double), torch.zeros(1))

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from torch_rvv.explain_triton import compiled_kernels, triton_launch
+from torch_rvv.innerloops import innermost
 from torch_rvv.machinecode import count
 from torch_rvv.runtime import record
 from torch_rvv.runtime.record import GraphRecord, KernelRecord
@@ -26,7 +27,11 @@ from torch_rvv.runtime.record import GraphRecord, KernelRecord
 
 @dataclass
 class Row:
-    """One kernel. vector, scalar: instructions in its code (static). accesses: loads and stores by kind."""
+    """One kernel. vector, scalar: instructions in its code (static). accesses: loads and stores by kind.
+
+    live: the most vectors that a loop keeps at a time, by which its LMUL was chosen. inner_fmas: vector multiply-adds
+    in the innermost loop that has the most of them. origins: aten operations, or a configuration of an autotuner.
+    """
 
     name: str
     compiled: bool
@@ -35,6 +40,8 @@ class Row:
     vector: int
     scalar: int
     lmul: str
+    live: int
+    inner_fmas: int
     spills: int
     accesses: dict[str, int]
     gathers: list[str]
@@ -54,6 +61,8 @@ class Row:
             vector=code.vector if code else 0,
             scalar=code.scalar if code else 0,
             lmul=",".join(sorted(code.lmul, key=_size)) if code else "",
+            live=max((nest["live"] for nest in kernel.metadata.get("nests") or []), default=0),
+            inner_fmas=max((loop.multiply_adds for loop in innermost(kernel.binary)), default=0) if code else 0,
             spills=code.spills if code else 0,
             accesses=dict(Counter(a["kind"] for a in accesses)),
             gathers=[
@@ -102,7 +111,9 @@ class Report:
         return statistics.median(times) if times else None
 
     def __str__(self) -> str:
-        head = ("kernel", "how", "vector", "scalar", "LMUL", "spills", "loads and stores", "ms", "from")
+        head = (
+            "kernel", "how", "vector", "scalar", "LMUL", "live", "inner FMAs", "spills", "loads and stores", "ms", "from",
+        )  # fmt: skip
         body = [_cells(r) for r in self.rows]
         widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [head, *body]]
@@ -126,18 +137,20 @@ def _cells(r: Row) -> tuple[str, ...]:
     origins = ", ".join(o.removeprefix("aten.") for o in r.origins)
     origins = origins if len(origins) <= 60 else origins[:57] + "..."
     how = "rvv" if r.compiled else "aten"
-    return (name, how, str(r.vector), str(r.scalar), r.lmul, str(r.spills), accesses, f"{r.compile_ms:.0f}", origins)
+    numbers = (str(r.vector), str(r.scalar), r.lmul, str(r.live), str(r.inner_fmas), str(r.spills))
+    return (name, how, *numbers, accesses, f"{r.compile_ms:.0f}", origins)
 
 
 def explain(model: Callable[..., Any], *args: Any, options: dict[str, Any] | None = None, **kwargs: Any) -> Report:
     """Compile a model (or function) afresh for RVV, run it once on the arguments, and report its kernels.
 
     A launch of a Triton kernel (`kernel[grid]`) is compiled and not run: one row, or one a configuration if it is
-    autotuned. options: as for torch.compile(backend="rvv"). Raises what compiling or running raises.
+    autotuned. options: as for torch.compile(backend="rvv"), of a launch "target" and "lmul". Raises what compiling
+    or running raises.
     """
     launch = triton_launch(model)
     if launch is not None:
-        return Report([Row.of(k) for k in compiled_kernels(*launch, args, kwargs)])
+        return Report([Row.of(k) for k in compiled_kernels(*launch, args, kwargs, options)])
     torch._dynamo.reset()
     compiled = torch.compile(model, backend="rvv", options=options)
     with record.collecting() as graphs:
