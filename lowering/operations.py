@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch_rvv.lowering import halffloat, vecmath
-from torch_rvv.lowering.vecmath.builder import floor_to_int, truncate_to_int
+from torch_rvv.lowering.vecmath.builder import truncate_to_int
 
 from torch_rvv.errors import Declined
 from torch_rvv.target import Target
@@ -46,7 +46,7 @@ _VP_DIVISION = {
     "arith.remsi": "llvm.vp.srem",
     "arith.remui": "llvm.vp.urem",
 }
-_TO_INTEGER = frozenset({"arith.fptosi", "arith.fptoui"})
+_TO_INTEGER = {"arith.fptosi": "x", "arith.fptoui": "xu"}
 _HIGH_HALF = {"arith.mului_extended": "llvm.riscv.vmulhu", "arith.mulsi_extended": "llvm.riscv.vmulh"}
 _FP8 = {"f8E4M3FN": "e4m3fn", "f8E5M2": "e5m2"}
 
@@ -123,13 +123,13 @@ class Operations:
         if op == "func.call":
             symbol = attr.split("@", 1)[1].strip('" ')
             _, name, elem = symbol.split(".")
-            return [self._function(name, args, elem, lanes, emit)]
+            return [self._function(name, args, elem, lanes, emit, evl)]
         if op.startswith("math.") and op not in NATIVE_MATH:
-            return [self._function(_RENAMED.get(name, name), args, elems[0], lanes, emit)]
+            return [self._function(_RENAMED.get(name, name), args, elems[0], lanes, emit, evl)]
         if op == "arith.remf":
-            return [self._function("fmod", args, elems[0], lanes, emit)]
+            return [self._function("fmod", args, elems[0], lanes, emit, evl)]
         if op in ("arith.extf", "arith.truncf") or any(self.soft(e) for e in (*elems, *results)):
-            return self._soft(op, attr, args, elems, results, lanes, emit)
+            return self._soft(op, attr, args, elems, results, lanes, emit, evl)
         if lanes is not None and op in _VP_DIVISION and not safe_divisor and evl is not None:
             vector, mask = self.type(elems[0], lanes), f"vector<[{lanes}]xi1>"
             return [
@@ -150,10 +150,7 @@ class Operations:
         wide = f"f{width}"
         if wide != source:
             value = emit(f"arith.extf {value} : {self.type(source, lanes)} to {self.type(wide, lanes)}")
-        if op == "arith.fptosi":
-            whole = truncate_to_int(value, wide, lanes, emit)
-        else:
-            whole = floor_to_int(value, wide, lanes, emit, "llvm.riscv.vfcvt.xu.f.v")
+        whole = truncate_to_int(value, wide, lanes, emit, f"llvm.riscv.vfcvt.{_TO_INTEGER[op]}.f.v")
         if result == f"i{width}":
             return whole
         return emit(f"arith.trunci {whole} : {self.type(f'i{width}', lanes)} to {self.type(result, lanes)}")
@@ -187,13 +184,21 @@ class Operations:
         name = emit(text, len(results))
         return [f"{name}#{i}" for i in range(len(results))]
 
-    def _function(self, name: str, args: Sequence[str], elem: str, lanes: int | None, emit: Emit) -> str:
+    def _function(
+        self,
+        name: str,
+        args: Sequence[str],
+        elem: str,
+        lanes: int | None,
+        emit: Emit,
+        evl: tuple[str, str] | None,
+    ) -> str:
         if self.soft(elem) or elem == "f16":
             wide = [self._to_f32(a, elem, lanes, emit) for a in args]
-            return self._from_f32(self._function(name, wide, "f32", lanes, emit), elem, lanes, emit)
+            return self._from_f32(self._function(name, wide, "f32", lanes, emit, evl), elem, lanes, emit)
         if name not in vecmath.FUNCTIONS:
             raise Declined(f"no vector code for the function {name} on {elem}")
-        return vecmath.expand(name, list(args), elem, lanes, emit)
+        return vecmath.expand(name, list(args), elem, lanes, emit, evl[1] if evl else None)
 
     def _to_f32(self, value: str, elem: str, lanes: int | None, emit: Emit) -> str:
         if self.soft(elem):
@@ -220,6 +225,7 @@ class Operations:
         results: Sequence[str],
         lanes: int | None,
         emit: Emit,
+        evl: tuple[str, str] | None,
     ) -> list[str]:
         """An operation with a float type narrower than f32 in it."""
         if op in ("arith.extf", "arith.truncf"):
@@ -236,5 +242,5 @@ class Operations:
         wide = [self._to_f32(a, e, lanes, emit) if self.soft(e) else a for a, e in zip(args, elems, strict=True)]
         wide_elems = ["f32" if self.soft(e) else e for e in elems]
         wide_results = ["f32" if self.soft(e) else e for e in results]
-        done = self.apply(op, attr, wide, wide_elems, wide_results, lanes, emit)
+        done = self.apply(op, attr, wide, wide_elems, wide_results, lanes, emit, evl)
         return [self._from_f32(d, e, lanes, emit) if self.soft(e) else d for d, e in zip(done, results, strict=True)]

@@ -193,7 +193,7 @@ class Strip:
             results,
             self.lanes,
             self.emitter(level),
-            self.length,
+            self.length if level >= self.level else None,
             safe,
         )
         return [Value(n, e, level, "vector") for n, e in zip(names, results, strict=True)]

@@ -10,15 +10,18 @@ DTYPES = {
     "f32": np.float32, "f64": np.float64, "i1": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32,
     "i64": np.int64,
 }  # fmt: skip
+
+
+def _unsigned(a):
+    return np.asarray(a).view(f"u{np.asarray(a).dtype.itemsize}")
+
+
 _COMPARE = {
     "oeq": np.equal, "olt": np.less, "ole": np.less_equal, "ogt": np.greater, "oge": np.greater_equal,
     "une": np.not_equal, "one": lambda a, b: (a < b) | (a > b), "eq": np.equal, "ne": np.not_equal,
     "slt": np.less, "sle": np.less_equal, "sgt": np.greater, "sge": np.greater_equal,
+    "uge": lambda a, b: _unsigned(a) >= _unsigned(b),
 }  # fmt: skip
-
-
-def _unsigned(a):
-    return a.view(f"u{a.dtype.itemsize}")
 
 
 def _halves(a):

@@ -116,14 +116,22 @@ FUNCTIONS: dict[str, MathFunction] = {
 FUNCTIONS["rcp_rn"] = FUNCTIONS["rcp"]
 
 
-def expand(name: str, args: list[str], elem: str, lanes: int | None, emit: Callable[..., str]) -> str:
+def expand(
+    name: str,
+    args: list[str],
+    elem: str,
+    lanes: int | None,
+    emit: Callable[..., str],
+    length: str | None = None,
+) -> str:
     """Write a function's operations through emit(rhs) → name; returns the result's SSA name.
 
-    args: values of type elem ("f32" or "f64"); lanes None for scalars, n for `vector<[n]xelem>`. An operation
+    args: values of type elem ("f32" or "f64"); lanes None for scalars, n for `vector<[n]xelem>`, the first
+    `length` (an i32) of them in use. An operation
     with a region (a path that few arguments need) is one rhs of several lines.
     """
     function = FUNCTIONS[name]
-    b = Builder(emit, elem, lanes)
+    b = Builder(emit, elem, lanes, length)
     terms = [b.wrap(a) for a in args]
     if elem == "f64" or not function.through_f64:
         return function.build(b, *terms).name

@@ -3,7 +3,7 @@
     b = Builder(emit, "f32", lanes)
     y = b.fma(x, x, 1.0)        →   %y = math.fma %x, %x, %one : vector<[8]xf32>
 
-Python numbers are constants. A `Term` knows its element type: the float type, the integer of the same
+length: the number of lanes in use, an i32, where that is known. Python numbers are constants. A `Term` knows its element type: the float type, the integer of the same
 width, or i1.
 """
 
@@ -99,35 +99,30 @@ class Term:
         return self.b.compare("une", "ne", self, self)
 
 
-def floor_to_int(value: str, elem: str, lanes: int, emit: Callable[..., str], intrinsic: str) -> str:
-    """A vector of floats as integers of the same width, by a vfcvt intrinsic rounding down (mode 2).
+def truncate_to_int(value: str, elem: str, lanes: int, emit: Callable[..., str], intrinsic: str) -> str:
+    """A vector of floats rounded towards zero, as integers of the same width, by a vfcvt intrinsic.
 
-    Rounding towards zero would be vfcvt.rtz, on which qemu 7 aborts when it comes first after a vsetvli.
+    LLVM makes vfcvt.rtz of it, on which qemu 7 aborts unless some vector instruction that rounds has run since the last
+    vsetvli. So one does, the sum with -0, which changes nothing.
     """
     floats, integers = f"vector<[{lanes}]x{elem}>", f"vector<[{lanes}]xi{elem[1:]}>"
-    poison, mode = emit(f"llvm.mlir.poison : {integers}"), emit("llvm.mlir.constant(2 : i64) : i64")
-    length = emit("llvm.mlir.constant(-1 : i64) : i64")
+    towards_zero, as_set = (emit(f"llvm.mlir.constant({mode} : i64) : i64") for mode in (1, 7))
+    length, zero = emit("llvm.mlir.constant(-1 : i64) : i64"), emit(f"arith.constant -0.0 : {elem}")
+    same = emit(
+        f'llvm.call_intrinsic "llvm.riscv.vfadd"({emit(f"llvm.mlir.poison : {floats}")}, {value}, {zero}, {as_set}, '
+        f"{length}) : ({floats}, {floats}, {elem}, i64, i64) -> {floats}"
+    )
     return emit(
-        f'llvm.call_intrinsic "{intrinsic}"({poison}, {value}, {mode}, {length})'
+        f'llvm.call_intrinsic "{intrinsic}"({emit(f"llvm.mlir.poison : {integers}")}, {same}, {towards_zero}, {length})'
         f" : ({integers}, {floats}, i64, i64) -> {integers}"
     )
-
-
-def truncate_to_int(value: str, elem: str, lanes: int, emit: Callable[..., str]) -> str:
-    """A vector of floats rounded towards zero, as integers of the same width: the floor, plus one where that
-    went away from zero."""
-    b = Builder(emit, elem, lanes)
-    x = b.wrap(value)
-    floor = Term(b, floor_to_int(value, elem, lanes, emit, "llvm.riscv.vfcvt.x.f.v"), b.int)
-    inexact = b.compare("one", "ne", b.to_float(floor), x) & (x < 0.0)
-    return (floor + b.cast("arith.extui", inexact, b.int)).name
 
 
 class Builder:
     """Writes terms of one float type (f32 or f64) through emit(rhs) → name."""
 
-    def __init__(self, emit: Callable[..., str], elem: str, lanes: int | None):
-        self.emit, self.elem, self.lanes = emit, elem, lanes
+    def __init__(self, emit: Callable[..., str], elem: str, lanes: int | None, length: str | None = None):
+        self.emit, self.elem, self.lanes, self.length = emit, elem, lanes, length
         self.wide = elem == "f64"
         self.narrowest = elem  # the type that the arguments had before they were widened
         self.int = "i64" if self.wide else "i32"
@@ -250,7 +245,7 @@ class Builder:
         if self.lanes is None:
             return self.op("math.trunc", value)
         size = self.abs(value)
-        whole = floor_to_int(size.name, self.elem, self.lanes, self.emit, "llvm.riscv.vfcvt.x.f.v")
+        whole = truncate_to_int(value.name, self.elem, self.lanes, self.emit, "llvm.riscv.vfcvt.x.f.v")
         rounded = self.copysign(self.to_float(Term(self, whole, self.int)), value)
         return self.select(size < float(2**self.mantissa), rounded, value)
 
@@ -284,17 +279,23 @@ class Builder:
 
     def where_any(self, condition: Term, usual: Term, rare: Callable[[], Term]) -> Term:
         """`usual` where the condition is false and rare() where it is true, computed only if a lane needs it."""
-        some = condition.name
-        if self.lanes is not None:
-            # Lanes past the end of a strip may be undefined, which no branch may depend on.
-            frozen = self.emit(f"llvm.freeze {condition.name} : {self.type('i1')}")
-            some = self.emit(f"vector.reduction <or>, {frozen} : {self.type('i1')} into i1")
+        some = condition.name if self.lanes is None else self._some(condition)
         with self._region(some) as lines:
             result = self.select(condition, rare(), usual)
         kind = self.type(result.elem)
         body = "\n".join([*lines, f"  scf.yield {result.name} : {kind}"])
         text = f"scf.if {some} -> ({kind}) {{\n{body}\n}} else {{\n  scf.yield {usual.name} : {kind}\n}}"
         return Term(self, self.emit(text), result.elem)
+
+    def _some(self, condition: Term) -> str:
+        """Whether a condition holds in a lane before the strip's end. Those past it may be undefined."""
+        kind = self.type("i1")
+        if self.length is None:
+            frozen = self.emit(f"llvm.freeze {condition.name} : {kind}")
+            return self.emit(f"vector.reduction <or>, {frozen} : {kind} into i1")
+        length = self.emit(f"arith.extui {self.length} : i32 to i64")
+        count = self.emit(f'llvm.call_intrinsic "llvm.riscv.vcpop"({condition.name}, {length}) : ({kind}, i64) -> i64')
+        return self.emit(f"arith.cmpi ne, {count}, {self.emit('arith.constant 0 : i64')} : i64")
 
     def repeat(self, count: int, start: Term, step: Callable[[Term], Term]) -> Term:
         """start after `count` rounds of step, in a loop."""
@@ -381,6 +382,6 @@ class Builder:
 
     def widened(self) -> Builder:
         """A builder of f64 over the same lanes."""
-        wide = Builder(self.emit, "f64", self.lanes)
+        wide = Builder(self.emit, "f64", self.lanes, self.length)
         wide.narrowest = self.narrowest
         return wide

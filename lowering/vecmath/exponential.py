@@ -9,12 +9,13 @@ comparison with its select costs two instructions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf, nan
 
 from torch_rvv.lowering.vecmath import coefficients as C
 from torch_rvv.lowering.vecmath.builder import Builder, Number, Term
 
-LOG2E = 1.4426950408889634
+LOG2E, LN_2 = 1.4426950408889634, 0.6931471805599453
 # ln 2 in two parts, the first with so few digits that its multiples by exponents are exact.
 LN2 = {"f32": (0.693115234375, 3.194618329871446e-05), "f64": (0.6931471805601177, -1.7239444525614835e-13)}
 # log10(2) likewise, and log10(e) as the sum of two numbers.
@@ -111,17 +112,17 @@ def expm1(b: Builder, x: Term) -> Term:
     return b.select(x < (-38.0 if b.wide else -18.0), -1.0, value)
 
 
-def split_log(b: Builder, x: Term) -> tuple[Term, Term]:
-    """(k, f) with x = 2**k * (1 + f), k as a float; x positive and finite."""
+def split_log(b: Builder, x: Term, normal: bool = False) -> tuple[Term, Term]:
+    """(k, f) with x = 2**k * (1 + f), k as a float; x positive and finite. normal: not subnormal either."""
     start = 0x3FE5555555555555 if b.wide else 0x3F2AAAAB
-    if b.narrowest != b.elem:
+    if normal or b.narrowest != b.elem:
         offset = b.bits(x) - start
     else:
         lift = b.mantissa + 1
         tiny = x < SMALLEST_NORMAL[b.elem]
         offset = b.bits(b.select(tiny, x * float(2**lift), x)) - start
     k = offset >> b.mantissa
-    if b.narrowest == b.elem:
+    if not normal and b.narrowest == b.elem:
         k = b.select(tiny, k - lift, k)
     m = b.float((offset & ((1 << b.mantissa) - 1)) + start)
     return b.to_float(k), m - 1.0
@@ -144,20 +145,39 @@ def log_special(b: Builder, x: Term, value: Term) -> Term:
     return b.select(x < 0.0, nan, value)
 
 
+def _of_split(b: Builder, x: Term, function: Callable[[Builder, Term, Term], Term]) -> Term:
+    """function(k, f) of x = 2**k * (1 + f); zero, subnormal, negative, infinite and NaN lanes only if there are any."""
+    usual = function(b, *split_log(b, x, normal=True))
+    least, most = 1 << b.mantissa, (2 * b.bias + 1) << b.mantissa
+    special = b.compare("", "uge", b.bits(x) - least, most - least)
+
+    def rare() -> Term:
+        return log_special(b, x, function(b, *split_log(b, x)))
+
+    return b.where_any(special, usual, rare)
+
+
 def log(b: Builder, x: Term) -> Term:
-    k, f = split_log(b, x)
+    return _of_split(b, x, _log)
+
+
+def _log(b: Builder, k: Term, f: Term) -> Term:
     high, low = LN2[b.elem]
+    if not b.wide:
+        # Where the sum cancels it is exact, so that the error of its smaller part is all there is.
+        return b.fma(k, b.nearest(LN_2), b.fma(b.square(f), b.poly(f, C.LOG_F32), f))
     total, rest = b.fast_two_sum(k * high, f)
-    value = total + (b.fma(k, low, log_rest(b, f)) + rest)
-    return log_special(b, x, value)
+    return total + (b.fma(k, low, log_rest(b, f)) + rest)
 
 
 def log2(b: Builder, x: Term) -> Term:
-    k, f = split_log(b, x)
+    return _of_split(b, x, _log2)
+
+
+def _log2(b: Builder, k: Term, f: Term) -> Term:
     y, rest = b.fast_two_sum(f, log_rest(b, f))
     high, low = LOG2E_PARTS[b.elem]
-    value = b.fma(y, high, b.fma(rest, high, y * low) + k) if not b.wide else _wide_log2(b, k, y, rest)
-    return log_special(b, x, value)
+    return b.fma(y, high, b.fma(rest, high, y * low) + k) if not b.wide else _wide_log2(b, k, y, rest)
 
 
 def _wide_log2(b: Builder, k: Term, y: Term, rest: Term) -> Term:
@@ -168,13 +188,16 @@ def _wide_log2(b: Builder, k: Term, y: Term, rest: Term) -> Term:
 
 
 def log10(b: Builder, x: Term) -> Term:
-    k, f = split_log(b, x)
+    return _of_split(b, x, _log10)
+
+
+def _log10(b: Builder, k: Term, f: Term) -> Term:
     y, rest = b.fast_two_sum(f, log_rest(b, f))
     high, low = LOG10E[b.elem]
     product, lost = b.two_product(y, high)
     total, more = b.fast_two_sum(k * LOG10_2[b.elem][0], product)
     small = b.fma(k, LOG10_2[b.elem][1], b.fma(rest, high, b.fma(y, low, lost)) + more)
-    return log_special(b, x, total + small)
+    return total + small
 
 
 def log1p(b: Builder, x: Term) -> Term:
