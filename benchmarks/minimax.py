@@ -126,6 +126,8 @@ HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.01")
 THIRD = mp.mpf(1) / 3
 QUARTER_PI2 = (mp.pi / 4 * mp.mpf("1.001")) ** 2
 EXP = at_zero(lambda r: (mp.exp(r) - 1 - r) / r**2, 0.5), lambda r: r * r / mp.exp(r)
+# For negative r the result's last place is worth half, so that rounding errors leave less room.
+EXP_SHORT = EXP[0], lambda r: r * r * mp.exp(-r * mp.mpf("2.5"))
 EXP2 = at_zero(lambda f: (mp.power(2, f) - 1) / f, mp.log(2)), lambda f: abs(f) / mp.power(2, f)
 # log(1+f) = f + f² P(f);  with s = f/(2+f): log(1+f) = f - f²/2 + s (f²/2 + s² P(s²))
 LOG = at_zero(lambda f: (mp.log(1 + f) - f) / f**2, -0.5), at_zero(lambda f: abs(f * f / mp.log(1 + f)), 0)
@@ -135,6 +137,12 @@ LOG_S = (
 )
 SIN = at_zero(of_square(lambda x: (mp.sin(x) / x - 1) / x**2), -mp.mpf(1) / 6), lambda z: z
 COS = at_zero(of_square(lambda x: (mp.cos(x) - 1 + x * x / 2) / x**4), mp.mpf(1) / 24), lambda z: z * z
+# The same with errors relative to sin x; tanh x = x + x³ P(x²) likewise.
+SINE = SIN[0], at_zero(of_square(lambda x: x**3 / mp.sin(x)), 0)
+TANH = (
+    at_zero(of_square(lambda x: (mp.tanh(x) / x - 1) / x**2), -mp.mpf(1) / 3),
+    at_zero(of_square(lambda x: x**3 / mp.tanh(x)), 0),
+)
 TAN = at_zero(of_square(lambda x: (mp.tan(x) / x - 1) / x**2), mp.mpf(1) / 3), lambda z: z / (1 + z / 3)
 ASIN = at_zero(of_square(lambda x: (mp.asin(x) / x - 1) / x**2), mp.mpf(1) / 6), lambda z: z
 ATAN = at_zero(of_square(lambda x: (mp.atan(x) / x - 1) / x**2), -mp.mpf(1) / 3), lambda z: z
@@ -283,7 +291,7 @@ def bessel_wave(order: int, part: int) -> Function:
 
 
 ROWS = {
-    "EXP_F32": Row(*EXP, -HALF_LN2, HALF_LN2, 5, 32),
+    "EXP_F32": Row(*EXP_SHORT, -HALF_LN2, HALF_LN2, 5, 32),
     "EXP_MID": Row(*EXP, -HALF_LN2, HALF_LN2, 7, 64),
     "EXP_F64": Row(*EXP, -HALF_LN2, HALF_LN2, 11, 64),
     "EXP2_F32": Row(*EXP2, -0.5, 0.5, 6, 32),
@@ -292,6 +300,7 @@ ROWS = {
     "LOG_F32": Row(*LOG, -THIRD, THIRD, 9, 32),
     "LOG_MID": Row(*LOG_S, 0, mp.mpf("0.0401"), 5, 64),
     "LOG_F64": Row(*LOG_S, 0, mp.mpf("0.0401"), 9, 64),
+    "SINE_F32": Row(*SINE, 0, 4 * QUARTER_PI2, 4, 32),
     "SIN_F32": Row(*SIN, 0, QUARTER_PI2, 3, 32),
     "SIN_MID": Row(*SIN, 0, QUARTER_PI2, 4, 64),
     "SIN_F64": Row(*SIN, 0, QUARTER_PI2, 7, 64),
@@ -308,7 +317,8 @@ ROWS = {
     "ASIN_F64": Row(*ASIN, 0, mp.mpf("0.3165"), 15, 64),
     "ATAN_F32": Row(*ATAN, 0, 1, 9, 32),
     "ATAN_F64": Row(*ATAN, 0, mp.tan(mp.pi / 8) ** 2 * mp.mpf("1.001"), 11, 64),
-    "ERF_F32": Row(*ERF, 0, 1, 7, 32),
+    "TANH_F32": Row(*TANH, 0, 1, 7, 32),
+    "ERF_F32": Row(*ERF, 0, mp.mpf("0.36"), 5, 32),
     "ERF_F64": Row(*ERF, 0, 1, 15, 64),
     "ERF_MID": Row(*ERF, 0, 1, 9, 64),
     # up to 10.6 and 28.4, where erfc leaves the range of its type
@@ -339,7 +349,9 @@ ROWS = {
     "P1": Row(bessel_wave(1, 0), one, 0, 1, 12, 64),
     "Q1": Row(bessel_wave(1, 1), one, 0, 1, 12, 64),
     # log erfc, for 1 - e**P
-    "LOG_ERFC_F32": Row(lambda t: mp.log(mp.erfc(t)), lambda t: mp.erfc(t), mp.mpf("0.99"), mp.mpf("3.95"), 8, 32),
+    "LOG_ERFC_F32": Row(
+        lambda t: mp.log(mp.erfc(t)), lambda t: mp.erfc(t) / mp.erf(t), mp.mpf("0.59"), mp.mpf("3.95"), 8, 32
+    ),
 }
 
 

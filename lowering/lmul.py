@@ -13,7 +13,7 @@ from torch_rvv.lowering.operations import bits_of
 
 LMULS = (8, 4, 2, 1)
 # Vectors that may live at once, v0 kept for masks: 32 registers in groups of LMUL.
-LIVE_LIMIT = {8: 3, 4: 7, 2: 15, 1: 31}
+LIVE_LIMIT = {8: 3, 4: 8, 2: 15, 1: 31}
 
 
 def choose(live: int) -> int:

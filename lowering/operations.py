@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch_rvv.lowering import halffloat, vecmath
-from torch_rvv.lowering.vecmath.builder import truncate_to_int
+from torch_rvv.lowering.vecmath.builder import floor_to_int, truncate_to_int
 
 from torch_rvv.errors import Declined
 from torch_rvv.target import Target
@@ -46,7 +46,7 @@ _VP_DIVISION = {
     "arith.remsi": "llvm.vp.srem",
     "arith.remui": "llvm.vp.urem",
 }
-_TO_INTEGER = {"arith.fptosi": "x", "arith.fptoui": "xu"}
+_TO_INTEGER = frozenset({"arith.fptosi", "arith.fptoui"})
 _HIGH_HALF = {"arith.mului_extended": "llvm.riscv.vmulhu", "arith.mulsi_extended": "llvm.riscv.vmulh"}
 _FP8 = {"f8E4M3FN": "e4m3fn", "f8E5M2": "e5m2"}
 
@@ -150,7 +150,10 @@ class Operations:
         wide = f"f{width}"
         if wide != source:
             value = emit(f"arith.extf {value} : {self.type(source, lanes)} to {self.type(wide, lanes)}")
-        whole = truncate_to_int(value, wide, lanes, emit, f"llvm.riscv.vfcvt.{_TO_INTEGER[op]}.f.v")
+        if op == "arith.fptosi":
+            whole = truncate_to_int(value, wide, lanes, emit)
+        else:
+            whole = floor_to_int(value, wide, lanes, emit, "llvm.riscv.vfcvt.xu.f.v")
         if result == f"i{width}":
             return whole
         return emit(f"arith.trunci {whole} : {self.type(f'i{width}', lanes)} to {self.type(result, lanes)}")

@@ -20,7 +20,7 @@ _COMPARE = {
     "oeq": np.equal, "olt": np.less, "ole": np.less_equal, "ogt": np.greater, "oge": np.greater_equal,
     "une": np.not_equal, "one": lambda a, b: (a < b) | (a > b), "eq": np.equal, "ne": np.not_equal,
     "slt": np.less, "sle": np.less_equal, "sgt": np.greater, "sge": np.greater_equal,
-    "uge": lambda a, b: _unsigned(a) >= _unsigned(b),
+    "uge": lambda a, b: _unsigned(a) >= _unsigned(b) if a.dtype.kind == "i" else ~(a < b),
 }  # fmt: skip
 
 

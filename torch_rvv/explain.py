@@ -112,7 +112,8 @@ class Report:
 
     def __str__(self) -> str:
         head = (
-            "kernel", "how", "vector", "scalar", "LMUL", "live", "inner FMAs", "spills", "loads and stores", "ms", "from",
+            "kernel", "how", "vector", "scalar", "LMUL", "live", "inner FMAs", "spills", "loads and stores", "ms",
+            "from",
         )  # fmt: skip
         body = [_cells(r) for r in self.rows]
         widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]

@@ -74,7 +74,7 @@ def _records(launch: _Launch) -> Iterator[KernelRecord]:
 
 
 def _with_heuristics(launch: _Launch) -> Iterator[KernelRecord]:
-    named, keywords = dict(zip(launch.kernel.arg_names, launch.args)), dict(launch.keywords)
+    named, keywords = dict(zip(launch.kernel.arg_names, launch.args, strict=False)), dict(launch.keywords)
     for name, choose in launch.kernel.values.items():
         keywords[name] = choose({**named, **keywords})
     yield from _records(replace(launch, kernel=launch.kernel.fn, keywords=keywords))
@@ -84,7 +84,7 @@ def _with_configurations(launch: _Launch) -> Iterator[KernelRecord]:
     from triton.tools.tensor_descriptor import TensorDescriptor
 
     tuner = launch.kernel
-    tuner.nargs = dict(zip(tuner.arg_names, launch.args))
+    tuner.nargs = dict(zip(tuner.arg_names, launch.args, strict=False))
     configs = tuner.prune_configs(dict(launch.keywords))
     for config in configs:
         keywords = {**launch.keywords, **config.all_kwargs()}

@@ -3,8 +3,8 @@
     b = Builder(emit, "f32", lanes)
     y = b.fma(x, x, 1.0)        →   %y = math.fma %x, %x, %one : vector<[8]xf32>
 
-length: the number of lanes in use, an i32, where that is known. Python numbers are constants. A `Term` knows its element type: the float type, the integer of the same
-width, or i1.
+length: the number of lanes in use, an i32, where that is known. Python numbers are constants. A `Term` knows its
+element type: the float type, the integer of the same width, or i1.
 """
 
 from __future__ import annotations
@@ -99,23 +99,29 @@ class Term:
         return self.b.compare("une", "ne", self, self)
 
 
-def truncate_to_int(value: str, elem: str, lanes: int, emit: Callable[..., str], intrinsic: str) -> str:
-    """A vector of floats rounded towards zero, as integers of the same width, by a vfcvt intrinsic.
+def floor_to_int(value: str, elem: str, lanes: int, emit: Callable[..., str], intrinsic: str) -> str:
+    """A vector of floats as integers of the same width, by a vfcvt intrinsic rounding down (mode 2).
 
-    LLVM makes vfcvt.rtz of it, on which qemu 7 aborts unless some vector instruction that rounds has run since the last
-    vsetvli. So one does, the sum with -0, which changes nothing.
+    Rounding towards zero would be vfcvt.rtz, on which qemu 7 aborts when it comes first in a block of translation:
+    after a vsetvli, but also at the start of any page.
     """
     floats, integers = f"vector<[{lanes}]x{elem}>", f"vector<[{lanes}]xi{elem[1:]}>"
-    towards_zero, as_set = (emit(f"llvm.mlir.constant({mode} : i64) : i64") for mode in (1, 7))
-    length, zero = emit("llvm.mlir.constant(-1 : i64) : i64"), emit(f"arith.constant -0.0 : {elem}")
-    same = emit(
-        f'llvm.call_intrinsic "llvm.riscv.vfadd"({emit(f"llvm.mlir.poison : {floats}")}, {value}, {zero}, {as_set}, '
-        f"{length}) : ({floats}, {floats}, {elem}, i64, i64) -> {floats}"
-    )
+    poison, mode = emit(f"llvm.mlir.poison : {integers}"), emit("llvm.mlir.constant(2 : i64) : i64")
+    length = emit("llvm.mlir.constant(-1 : i64) : i64")
     return emit(
-        f'llvm.call_intrinsic "{intrinsic}"({emit(f"llvm.mlir.poison : {integers}")}, {same}, {towards_zero}, {length})'
+        f'llvm.call_intrinsic "{intrinsic}"({poison}, {value}, {mode}, {length})'
         f" : ({integers}, {floats}, i64, i64) -> {integers}"
     )
+
+
+def truncate_to_int(value: str, elem: str, lanes: int, emit: Callable[..., str]) -> str:
+    """A vector of floats rounded towards zero, as integers of the same width: the floor, plus one where that
+    went away from zero."""
+    b = Builder(emit, elem, lanes)
+    x = b.wrap(value)
+    floor = Term(b, floor_to_int(value, elem, lanes, emit, "llvm.riscv.vfcvt.x.f.v"), b.int)
+    inexact = b.compare("one", "ne", b.to_float(floor), x) & (x < 0.0)
+    return (floor + b.cast("arith.extui", inexact, b.int)).name
 
 
 class Builder:
@@ -245,7 +251,7 @@ class Builder:
         if self.lanes is None:
             return self.op("math.trunc", value)
         size = self.abs(value)
-        whole = truncate_to_int(value.name, self.elem, self.lanes, self.emit, "llvm.riscv.vfcvt.x.f.v")
+        whole = floor_to_int(size.name, self.elem, self.lanes, self.emit, "llvm.riscv.vfcvt.x.f.v")
         rounded = self.copysign(self.to_float(Term(self, whole, self.int)), value)
         return self.select(size < float(2**self.mantissa), rounded, value)
 

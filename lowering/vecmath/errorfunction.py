@@ -15,8 +15,12 @@ ERFCX_LIMIT = {"f32": 10.5, "f64": 28.25}
 ROOT_HALF = (0.7071067811865476, -4.833646656726457e-17)
 
 
+# Where erf changes from its own polynomial to erfc's.
+NEAR = {"f32": 0.6, "f64": 1.0}
+
+
 def erf_near(b: Builder, x: Term) -> Term:
-    """erf of |x| < 1."""
+    """erf of |x| < NEAR."""
     return b.fma(x, b.poly(x * x, b.pick(C, "ERF")), x)
 
 
@@ -53,7 +57,7 @@ def erf(b: Builder, x: Term) -> Term:
         tail = erfc_positive(b, a)
     else:
         tail = exp_between(b, b.poly(b.minimum(a, 4.0), C.LOG_ERFC_F32))
-    return b.select(a >= 1.0, b.copysign(1.0 - tail, x), erf_near(b, x))
+    return b.select(a >= NEAR[b.elem], b.copysign(1.0 - tail, x), erf_near(b, x))
 
 
 def erfc(b: Builder, x: Term) -> Term:

@@ -54,8 +54,8 @@ def exp_less_one(b: Builder, r: Term) -> Term:
 
 def exp_reduced(b: Builder, r: Term) -> Term:
     """e**r on the reduced range."""
-    one = b.const(1.0)
-    return b.fma(b.fma(b.poly(r, b.pick(C, "EXP")), r, one), r, one)
+    # Not by Horner's scheme: that would keep a vector of ones.
+    return exp_less_one(b, r) + 1.0
 
 
 def exp_of_reduced(b: Builder, n: Term, r: Term) -> Term:

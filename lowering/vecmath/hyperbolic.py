@@ -10,8 +10,30 @@ from torch_rvv.lowering.vecmath.exponential import LN2, LOG2E, log, log1p, reduc
 
 
 def tanh(b: Builder, x: Term) -> Term:
+    return _tanh_wide(b, x) if b.wide else _tanh(b, x)
+
+
+def _tanh(b: Builder, x: Term) -> Term:
+    """x + x**3 P(x²) below 1, else 1 - 2 / (e**2|x| + 1), whose divisor is rounded only once."""
+    a = b.abs(x)
+    high, low = (part / 2 for part in LN2[b.elem])
+    capped = b.minimum(a, 10.0)
+    n, floating = b.round(capped * (2 * LOG2E))
+    r = b.fma(floating, -low, b.fma(floating, -high, capped))
+    power = b.power_of_two(n)
+    # In terms of r, which is half the exponent's rest: e**2r - 1 = 2r + 4r² P(2r).
+    doubled = [c * 2.0 ** (i + 2) for i, c in enumerate(C.EXP_F32)]
+    p = b.fma(b.poly(r, doubled), b.square(r), r + r)
+    far = 1.0 - 2.0 / b.fma(power, p, power + 1.0)
+    z = b.square(x)
+    near = b.fma(b.poly(z, C.TANH_F32) * z, a, a)
+    # Unordered, so that NaN takes the path on which it stays.
+    return b.copysign(b.select(b.compare("uge", "", 1.0, a), near, far), x)
+
+
+def _tanh_wide(b: Builder, x: Term) -> Term:
     """m / (m + 2) with m = e**2|x| - 1; numerator and denominator carry what they round away."""
-    a = b.minimum(b.abs(x), 20.0 if b.wide else 10.0)
+    a = b.minimum(b.abs(x), 20.0)
     a = a + a
     high, low = LN2[b.elem]
     n, floating = b.round(a * LOG2E)

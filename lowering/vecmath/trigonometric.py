@@ -135,19 +135,41 @@ def _with_large(b: Builder, x: Term, a: Term, value: Term, function: Callable[..
     return b.where_any(a > LARGE[b.elem], value, rare)
 
 
-def sin(b: Builder, x: Term) -> Term:
-    quadrant, r, a = reduce(b, x)
+def _half_turns(b: Builder, x: Term, shift: float) -> Term:
+    """sin(x + shift*pi) in f32, shift 0 or 1/2: ±sin r, x = (n - shift)*pi + r, |r| <= pi/2."""
+    turns = x * (TWO_OVER_PI / 2)
+    n, floating = b.round(turns + shift if shift else turns)
+    r = x
+    for part in HALF_PI[b.elem]:
+        r = b.fma(floating - shift if shift else floating, -2.0 * part, r)
+    z = b.square(r)
+    value = b.fma(b.poly(z, (b.least, *C.SINE_F32)), r, r)
+    return b.float(b.bits(value) ^ (n << 31))
 
+
+def sin(b: Builder, x: Term) -> Term:
+    if not b.wide:
+        return _with_large(b, x, b.abs(x), _half_turns(b, x, 0.0), _large_sin(b, x))
+    quadrant, r, a = reduce(b, x)
+    return _with_large(b, x, a, _circular(b, quadrant, r), _large_sin(b, x))
+
+
+def _large_sin(b: Builder, x: Term) -> Callable[..., Term]:
     def of_large(q: Term, r: Term, _: Term) -> Term:
         value = _circular(b, q, r)
         return b.select(x < 0.0, -value, value)
 
-    return _with_large(b, x, a, _circular(b, quadrant, r), of_large)
+    return of_large
 
 
 def cos(b: Builder, x: Term) -> Term:
+    def of_large(q: Term, r: Term, _: Term) -> Term:
+        return _circular(b, q + 1, r)
+
+    if not b.wide:
+        return _with_large(b, x, b.abs(x), _half_turns(b, x, 0.5), of_large)
     quadrant, r, a = reduce(b, x)
-    return _with_large(b, x, a, _circular(b, quadrant + 1, r), lambda q, r, _: _circular(b, q + 1, r))
+    return _with_large(b, x, a, _circular(b, quadrant + 1, r), of_large)
 
 
 def _tangent(b: Builder, quadrant: Term, r: Term, rest: Term) -> Term:
