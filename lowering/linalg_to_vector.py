@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch_rvv.lowering import matmul, scan
+from torch_rvv.lowering.bounds import upper_bound
 from torch_rvv.lowering.graph import attributes
 from torch_rvv.lowering.loops import Nest, NestWriter, Operand, callee_of
 from torch_rvv.lowering.mlir import context, ir
@@ -173,20 +174,25 @@ class ToVector:
     def reinterpret(self, op: Any) -> None:
         source, *dynamic = op.operands
         rest = iter(dynamic)
+        most: list[int | None] = []
 
         def parts(name: str) -> tuple[str | int, ...]:
             values: list[str | int] = []
             for number in op.attributes[name]:
+                bound = number
                 if number == ir.ShapedType.get_dynamic_size() or number == ir.ShapedType.get_dynamic_stride_or_offset():
-                    value = self.value(next(rest))
+                    operand = next(rest)
+                    value, bound = self.value(operand), upper_bound(operand)
                     values.append(value.name if value.constant is None else value.constant)
                 else:
                     values.append(number)
+                if name == "static_sizes":
+                    most.append(bound)
             return tuple(values)
 
         (offset,), sizes, strides = (parts(f"static_{word}") for word in ("offsets", "sizes", "strides"))
         view = self.views[source]
-        self.views[op.results[0]] = replace(view, offset=offset, strides=strides, sizes=sizes)
+        self.views[op.results[0]] = replace(view, offset=offset, strides=strides, sizes=sizes, most=tuple(most))
 
     def load(self, op: Any) -> None:
         memref, *indices = op.operands
@@ -282,16 +288,18 @@ class ToVector:
         block = op.regions[0].blocks[0]
         kinds = ["reduction" in str(k) for k in op.attributes["iterator_types"]]
         sizes: list[str | int] = [0] * len(kinds)
+        most: list[int | None] = [None] * len(kinds)
         read = []
         for number, (value, map_, argument) in enumerate(zip(operands, maps, block.arguments, strict=True)):
             view = self.views[value]
             dims = tuple(ir.AffineDimExpr(e).position for e in map_.results)
-            for dim, size in zip(dims, view.sizes, strict=False):
+            for dim, size, bound in zip(dims, view.sizes, view.most or view.sizes, strict=False):
                 sizes[dim] = size
+                most[dim] = bound if isinstance(bound, int) else most[dim]
             if not dims:
                 view = replace(view, strides=(), sizes=())
             read.append(Operand(view, dims, argument, output=number >= inputs))
-        nest = Nest(read, sizes, {d for d, reduced in enumerate(kinds) if reduced}, block)
+        nest = Nest(read, sizes, {d for d, reduced in enumerate(kinds) if reduced}, block, most)
         contraction = matmul.match(nest, self.operations.soft)
         if contraction is not None:
             self.nests.append(matmul.write(contraction, self.operations, self.writer, self.options.lmul))

@@ -48,12 +48,13 @@ class Operand:
 
 @dataclass(eq=False)
 class Nest:
-    """A generic, read from MLIR."""
+    """A generic, read from MLIR. most: the largest that each size can be, where that is known."""
 
     operands: list[Operand]
     sizes: list[str | int]
     reductions: set[int]
     block: Any
+    most: list[int | None]
 
     @property
     def outputs(self) -> list[Operand]:
@@ -88,14 +89,14 @@ def choose_dim(nest: Nest) -> int | None:
     if not nest.sizes or nest.scalar_only():
         return None
     best, best_cost = None, float("inf")
-    for dim, size in enumerate(nest.sizes):
+    for dim, size in enumerate(nest.most):
         if dim in nest.reductions and nest.contracts():
             continue
         cost = 0.0
         for operand in nest.operands:
             stride = operand.stride(dim)
             cost += 0.1 if stride == 0 else 1.0 if stride == 1 else 6.0
-        if isinstance(size, int):
+        if size is not None:
             cost *= 1.0 + SHORT / max(size, 1)
         if dim in nest.reductions and any(d not in nest.reductions for d in range(len(nest.sizes))):
             cost += 0.5

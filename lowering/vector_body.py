@@ -41,7 +41,7 @@ class Value:
 class View:
     """A strided piece of memory: base pointer, offset, and one stride a dimension.
 
-    Offset and strides count elements, or bytes if `addressed`.
+    Offset and strides count elements, or bytes if `addressed`. most: what is known of how large each size can be.
     """
 
     base: str
@@ -49,6 +49,7 @@ class View:
     offset: str | int
     strides: tuple[str | int, ...] = ()
     sizes: tuple[str | int, ...] = ()
+    most: tuple[int | None, ...] = ()
     addressed: bool = False
 
 
@@ -182,6 +183,10 @@ class Strip:
             linear = self._linear(op, attr, args, results[0], level)
             if linear is not None:
                 return [linear]
+        if op == "arith.cmpi":
+            mask = self._lane_bound(attr, args, level)
+            if mask is not None:
+                return [mask]
         safe = len(args) == 2 and args[1].kind == "uniform" and bool(args[1].constant)
         vectors = [self.vector(a) for a in args]
         level = max([self.level if op in _NEEDS_LENGTH else 0, *(v.level for v in vectors)])
@@ -238,6 +243,34 @@ class Strip:
         step = self._scalar_step(moving)
         name = self.writers[at].op(f"arith.muli {step}, {factor.name} : {elem}", "v")
         return Value(base, elem, level, "linear", name, at)
+
+    def _lane_bound(self, attr: str, args: list[Value], level: int) -> Value | None:
+        """base + step*lane compared with a uniform value, as a bound on the lane: narrow, whatever the index's width.
+
+        base + step*lane < u   ⇔   lane < ceil((u - base) / step)
+        """
+        found = _LANE_BOUND.get((attr.split(" : ")[0], args[0].kind, args[1].kind))
+        if found is None or self.lanes is None:
+            return None
+        linear, other = (args[0], args[1]) if args[0].kind == "linear" else (args[1], args[0])
+        step, (predicate, beyond) = linear.step, found
+        if linear.elem not in ("i64", "index") or not isinstance(step, int) or not 0 < step <= _LARGEST_STEP:
+            return None
+        emit = self.emitter(level)
+        base, bound = (emit(f"arith.index_cast {v.name} : index to i64") if v.elem == "index" else v.name
+                       for v in (linear, other))  # fmt: skip
+        left = emit(f'llvm.call_intrinsic "llvm.ssub.sat"({bound}, {base}) : (i64, i64) -> i64')
+        for limit, number in (("maxsi", -beyond), ("minsi", 2**31 - 1 - beyond)):
+            left = emit(f"arith.{limit} {left}, {emit(f'arith.constant {number} : i64')} : i64")
+        more = beyond + step - 1
+        if more:
+            left = emit(f"arith.addi {left}, {emit(f'arith.constant {more} : i64')} : i64")
+        if step > 1:
+            left = emit(f"arith.divui {left}, {emit(f'arith.constant {step} : i64')} : i64")
+        count, kind = emit(f"arith.trunci {left} : i64 to i32"), self.vector_type("i32")
+        lane = self._once(("lane", "i32"), 0, f'llvm.call_intrinsic "llvm.stepvector"() : () -> {kind}')
+        splat = self._once(("splat", count), level, f"vector.broadcast {count} : i32 to {kind}")
+        return Value(emit(f"arith.cmpi {predicate}, {lane}, {splat} : {kind}"), "i1", level, "vector")
 
     # -- memory
 
@@ -497,6 +530,18 @@ class Strip:
         return result if soft else emit(f"arith.bitcast {result} : i16 to f16")
 
 
+# (predicate, kinds) of arith.cmpi → (how lane and bound compare, 1 where equality is on the lower side)
+_LANE_BOUND = {
+    ("predicate = 2", "linear", "uniform"): ("ult", 0),
+    ("predicate = 3", "linear", "uniform"): ("ult", 1),
+    ("predicate = 4", "linear", "uniform"): ("uge", 1),
+    ("predicate = 5", "linear", "uniform"): ("uge", 0),
+    ("predicate = 2", "uniform", "linear"): ("uge", 1),
+    ("predicate = 3", "uniform", "linear"): ("uge", 0),
+    ("predicate = 4", "uniform", "linear"): ("ult", 0),
+    ("predicate = 5", "uniform", "linear"): ("ult", 1),
+}
+_LARGEST_STEP = 4096  # so that a bound of 2**31 stands for more lanes than there are
 # Operations whose form takes the strip's length, and so must stand inside the strip loop.
 _NEEDS_LENGTH = {
     "arith.divsi", "arith.divui", "arith.remsi", "arith.remui", "arith.mului_extended", "arith.mulsi_extended",

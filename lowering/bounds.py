@@ -1,0 +1,68 @@
+"""How large an index of the linalg level can get: the constants at the end of its minima.
+
+    %n = arith.minsi %block, %left      at most the smaller bound of the two
+    33 + %pid * -64                     at most 33, program ids and loop indices being no negative numbers
+
+Limits: an estimate for choosing loops, of what `ttir_to_linalg` writes; None where it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch_rvv.lowering.mlir import ir
+
+_CASTS = ("arith.index_cast", "arith.index_castui", "arith.extsi", "arith.extui")
+
+
+def upper_bound(value: Any) -> int | None:
+    """The largest that an integer or index of MLIR can be, or None."""
+    op = _producer(value)
+    rule = _RULES.get(op.name) if op is not None else None
+    return rule(op) if rule else None
+
+
+def _producer(value: Any) -> Any:
+    """The operation whose result a value is, None for an argument."""
+    return None if isinstance(value.owner, ir.Block) else value.owner.operation
+
+
+def _constant(op: Any) -> int:
+    return int(str(op.attributes["value"]).split(" : ")[0])
+
+
+def _smaller(op: Any) -> int | None:
+    return min((n for n in map(upper_bound, op.operands) if n is not None), default=None)
+
+
+def _larger(op: Any) -> int | None:
+    a, b = map(upper_bound, op.operands)
+    return None if a is None or b is None else max(a, b)
+
+
+def _sum(op: Any) -> int | None:
+    a, b = map(upper_bound, op.operands)
+    return None if a is None or b is None else a + b
+
+
+def _product(op: Any) -> int | None:
+    """At most 0 for a program id times a negative constant."""
+    moving, factor = op.operands
+    number = upper_bound(factor)
+    return 0 if number is not None and number < 0 and _is_argument(moving) else None
+
+
+def _is_argument(value: Any) -> bool:
+    while (op := _producer(value)) is not None and op.name in _CASTS:
+        value = op.operands[0]
+    return op is None
+
+
+_RULES: dict[str, Callable[[Any], int | None]] = {
+    "arith.constant": _constant,
+    "arith.minsi": _smaller,
+    "arith.maxsi": _larger,
+    "arith.addi": _sum,
+    "arith.muli": _product,
+}
