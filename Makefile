@@ -1,5 +1,6 @@
 # make demo, make test: all the set-up a fresh Debian machine needs, then the thing itself.
 # make conformance: every feature of Triton's language, by dtype and VLEN. make fuzz: random programs of it.
+# make ulp: the accuracy of vector math (docs/vecmath.md).
 # make lint, make long: style and types; the sweeps that run before an issue is closed.
 # make bench: instructions, modelled cycles and compile time against other compilers (docs/benchmarks.md).
 
@@ -13,7 +14,7 @@ JOBS ?= 2
 # What `make bench` has besides: a scheduling model of the core, and compilers to compare with.
 BENCH_APT := llvm-22 clang-22 libomp-22-dev gcc-riscv64-linux-gnu g++-riscv64-linux-gnu
 
-.PHONY: demo test lint long bench setup system conformance
+.PHONY: demo test lint long bench setup system conformance fuzz ulp
 
 demo: setup
 	$(BIN)/python examples/demo.py
@@ -42,6 +43,9 @@ bench: setup
 	for suite in kernels models compile; do \
 	  $(BIN)/python -m torch_rvv bench --suite $$suite --json build/bench-$$suite.json --html build/bench-$$suite.html || exit 1; \
 	done
+
+ulp: setup
+	$(BIN)/python -m torch_rvv.benchmarks.ulp --write
 
 lint: setup
 	$(BIN)/ruff check .

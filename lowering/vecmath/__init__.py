@@ -62,7 +62,7 @@ FUNCTIONS: dict[str, MathFunction] = {
         _f32("log", E.log, 1.0),
         _f32("log2", E.log2, 2.0, 1.0),
         _f32("log10", E.log10, 1.0),
-        _f32("log1p", E.log1p, 2.0, 1.0),
+        _f32("log1p", E.log1p, 2.0, 1.5),
         _f32("sigmoid", E.sigmoid, 2.5),
         _f32("tanh", H.tanh, 1.0),
         _f64("sinh", H.sinh, 2.0),
