@@ -40,7 +40,7 @@ bench: setup
 	$(BIN)/python -m pip install -q --no-build-isolation -e ".[test,bench]"
 	$(BIN)/python -m torch_rvv.benchmarks.peers.openblas
 	mkdir -p build
-	for suite in kernels models compile; do \
+	for suite in kernels gemm models compile; do \
 	  $(BIN)/python -m torch_rvv bench --suite $$suite --json build/bench-$$suite.json --html build/bench-$$suite.html || exit 1; \
 	done
 

@@ -40,11 +40,11 @@ def select_peers(names: str | None) -> list[Peer]:
     return [known[name] for name in wanted]
 
 
-def run_kernels(options: Options) -> list[measure.Result]:
-    """Every case on every system; a line to stderr as each is done."""
+def run_cases(options: Options, suite: str) -> list[measure.Result]:
+    """Every case of a suite on every system; a line to stderr as each is done."""
     peers = select_peers(options.peers)
     results = []
-    for case in cases.select(options.only):
+    for case in cases.select(options.only, suite):
         results += measure.rows(case, knobs.vlen, [(p.name, p.build) for p in peers if p.applies(case)])
         print(f"{case.name}: done", file=sys.stderr, flush=True)
     return results
@@ -60,7 +60,8 @@ class Suite:
 
 
 SUITES = {
-    "kernels": Suite(run_kernels, table.kernels, html.kernels),
+    "kernels": Suite(lambda options: run_cases(options, "kernels"), table.kernels, html.kernels),
+    "gemm": Suite(lambda options: run_cases(options, "gemm"), table.products, html.kernels),
     "models": Suite(lambda options: modelsuite.run(options.only, options.peers), modelsuite.text, modelsuite.page),
     "compile": Suite(lambda options: compiletime.run(options.only), compiletime.text, compiletime.page),
 }

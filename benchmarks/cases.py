@@ -1,10 +1,11 @@
-"""The cases of the suite `kernels`: a function, its inputs, what is counted as its work, and the limit set for us.
+"""The cases of the suites `kernels` and `gemm`: a function, its inputs, what counts as its work, and our limit.
 
 Sizes are not powers of two, so that tails count. A case's name is its kind, and "/variant" where it has several.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ HALF_FACTORS = {"f16": (torch.float16, 1.3), "bf16": (torch.bfloat16, 2.0)}
 class Case:
     """One kernel. shape: of the main input. elements: what instructions are divided by. flops: floating-point
     operations that the function asks for, a function of the math library being one. limit: instructions an element, at
-    most; None where none is set. inputs() makes the same tensors each time."""
+    most; None where none is set. suite: "kernels" or "gemm". inputs() makes the same tensors each time."""
 
     name: str
     dtype: torch.dtype
@@ -38,6 +39,7 @@ class Case:
     elements: int
     flops: int
     limit: float | None
+    suite: str = "kernels"
 
     @property
     def kind(self) -> str:
@@ -57,13 +59,14 @@ CASES: dict[str, Case] = {}
 
 
 def add(name: str, function: Callable[..., Any], make: Callable[..., Sequence[torch.Tensor]], limit: float | None,
-        flops: float = 1.0, elements: int | None = None) -> None:  # fmt: skip
+        flops: float = 1.0, elements: int | None = None, suite: str = "kernels") -> None:  # fmt: skip
     """Register a case. flops: an element. elements: of the first input, if not given."""
     first = make(torch.Generator().manual_seed(0))[0]
     count = elements or first.numel()
     CASES[name] = Case(
-        name, first.dtype, tuple(first.shape), function, make, count, round(flops * count), limit and round(limit, 4)
-    )
+        name, first.dtype, tuple(first.shape), function, make, count, round(flops * count), limit and round(limit, 4),
+        suite,
+    )  # fmt: skip
 
 
 def _uniform(*shape: int, dtype: torch.dtype = torch.float32, low: float = -4.0, high: float = 4.0) -> Any:
@@ -152,6 +155,26 @@ def _products() -> None:
     m, n, k = MATMUL
     add("matmul", torch.mm, _inputs(_uniform(m, k), _uniform(k, n)), None, 2 * k, m * n)
 
+    for name, dtype in _DTYPES.items():
+        for m, n, k in ((128, 128, 128), (512, 512, 512), (1024, 1024, 1024)):
+            _product(f"matmul/{m}x{n}x{k}{name}", torch.mm, (m, k), (k, n), dtype)
+    for m, n, k in ((1, 4096, 4096), (8, 4096, 1024), (126, 127, 130)):
+        _product(f"matmul/{m}x{n}x{k}", torch.mm, (m, k), (k, n))
+    _product("linear/128x768x768", F.linear, (128, 768), (768, 768), n=768)
+    _product("linear/1x4096x4096", F.linear, (1, 4096), (4096, 4096), n=4096)
+    _product("bmm/12x128x128x64", torch.bmm, (12, 128, 64), (12, 64, 128))
+
+
+_DTYPES = {"": torch.float32, "/f16": torch.float16, "/bf16": torch.bfloat16}
+
+
+def _product(name: str, function: Callable[..., Any], a: tuple[int, ...], b: tuple[int, ...],
+             dtype: torch.dtype = torch.float32, n: int | None = None) -> None:  # fmt: skip
+    """A case of the suite gemm: a @ b, or with n rows in b a @ b.T."""
+    count = math.prod(a[:-1]) * (n or b[-1])
+    inputs = _inputs(*(_uniform(*shape, dtype=dtype, low=-1.0, high=1.0) for shape in (a, b)))
+    add(name, function, inputs, None, 2 * a[-1], count, "gemm")
+
 
 _variants()
 _rows()
@@ -159,19 +182,20 @@ _movement()
 _products()
 
 
-def select(names: str | None) -> list[Case]:
-    """The cases of a comma-separated list of names; a kind's name means all of its variants. None: all.
+def select(names: str | None, suite: str = "kernels") -> list[Case]:
+    """The cases of a suite by a comma-separated list of names; a kind's name means all of its variants. None: all.
 
     Raises OptionError for a name that is neither.
     """
+    known = [c for c in CASES.values() if c.suite == suite]
     if not names:
-        return list(CASES.values())
+        return known
     wanted = []
     for name in names.split(","):
-        found = [c for c in CASES.values() if name in (c.name, c.kind)]
+        found = [c for c in known if name in (c.name, c.kind)]
         if not found:
             raise OptionError(
-                f"Unknown case {name!r}", hint=f"Known: {', '.join(dict.fromkeys(c.kind for c in CASES.values()))}."
+                f"Unknown case {name!r}", hint=f"Known: {', '.join(dict.fromkeys(c.kind for c in known))}."
             )
         wanted += found
     return list(dict.fromkeys(wanted))

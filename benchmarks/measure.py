@@ -65,7 +65,7 @@ def blank(case: Case, system: str, vlen: int, reason: str | None = None) -> Resu
     """A row without figures."""
     dtype = str(case.dtype).removeprefix("torch.")
     return Result(
-        "kernels",
+        case.suite,
         case.name,
         dtype,
         list(case.shape),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch_rvv.benchmarks.compare import Comparison, compare, summary
 from torch_rvv.benchmarks.measure import Result
@@ -13,10 +13,36 @@ _HEAD = (
 )  # fmt: skip
 
 
+_PRODUCT_HEAD = (
+    "case", "flop/instr", "flop/cycle", "bound", "instructions", "spills", "best peer", "x instr", "x cycles",
+    "x bound", "",
+)  # fmt: skip
+
+
 def kernels(results: Sequence[Result]) -> str:
     """One line a case: our figures an element, and ours over the best peer's. Then reasons and the summary."""
+    return _report(results, _HEAD, _cells)
+
+
+def products(results: Sequence[Result]) -> str:
+    """One line a case: operations an instruction and a cycle (16 is the X60's peak in f32), and ours over the best
+    peer's."""
+    return _report(results, _PRODUCT_HEAD, _product_cells)
+
+
+def _product_cells(c: Comparison) -> tuple[str, ...]:
+    ours = c.ours
+    figures = [ours.instructions, ours.cycles, ours.cycles_bound]
+    ratios = [c.ratios.get(f) for f in ("instructions", "cycles", "cycles_bound")]
+    return (
+        ours.case, *("-" if f is None else f"{ours.flops / f:.2f}" for f in figures), str(ours.instructions),
+        str(ours.spills), c.best.get("cycles", "-"), *("-" if r is None else f"{r:.2f}" for r in ratios), c.verdict,
+    )  # fmt: skip
+
+
+def _report(results: Sequence[Result], head: tuple[str, ...], cells: Callable[[Comparison], tuple[str, ...]]) -> str:
     comparisons = compare(results)
-    rows = [_HEAD, *map(_cells, comparisons)]
+    rows = [head, *map(cells, comparisons)]
     lines = [aligned(rows)]
     reasons: dict[tuple[str, str], list[str]] = {}
     for result in results:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch_rvv.lowering import matrixunit
-from torch_rvv.lowering.access import Analysis, Space
+from torch_rvv.lowering.access import VIEWS, Analysis, Space, step
 from torch_rvv.lowering.convert_shape import join, view
 from torch_rvv.lowering.graph import Graph, check_elements, rule
 from torch_rvv.lowering.nodes import Dot, Fill, Node
@@ -35,17 +35,86 @@ def widened(graph: Graph, node: Node, elem: str) -> Node:
 
 
 def _direct(node: Node, columns: bool) -> bool:
-    """Whether the inner loop may read a tensor where it stands: a plain load, unit-stride along its columns."""
+    """Whether the inner loop may read a tensor where it stands: a load, unit-stride along its columns.
+
+    A mask is the caller's concern.
+    """
     if node.kind == "buffer":
         return True
-    if node.kind != "load" or node.attr[0] is not None or node.shape is None:
+    if node.shape is None:
         return False
     space = Space.over(node.shape)
-    form = Analysis(space).linear(node.args[0].args[1], space.index)
+    analysis, index = Analysis(space), space.index
+    last = index[-1].coefs
+    while node.kind in VIEWS:
+        node, index = step(node, index, analysis.divide)
+    if node.kind != "load":
+        return False
+    form = analysis.linear(node.args[0].args[1], index)
     if not form.affine:
         return False
-    last = space.index[-1].coefs
     return not columns or all(d in form.coefs and form.coefs[d].constant == 1 for d in last)
+
+
+def _has_mask(node: Node) -> bool:
+    while node.kind in VIEWS:
+        (node,) = node.args
+    return node.kind == "load" and node.attr[0] is not None
+
+
+def _is_zero(node: Node | None) -> bool:
+    """Whether what a masked load gives elsewhere is 0, or anything."""
+    if node is None:
+        return True
+    if node.kind != "splat" or not isinstance(node.args[0].attr, str):
+        return False
+    try:
+        return float(node.args[0].attr) == 0.0
+    except ValueError:
+        return False
+
+
+def _masked(graph: Graph, node: Node) -> tuple[Node, Node | None]:
+    """(value, mask) of a tensor that is the value where the mask holds and 0 elsewhere; or (node, None)."""
+    if node.kind == "load" and node.attr[0] is not None and _is_zero(node.attr[1]):
+        return node, node.attr[0]
+    if node.kind == "map" and node.op == "arith.select" and _is_zero(node.args[2]):
+        inner, mask = _masked(graph, node.args[1])
+        condition = node.args[0]
+        return inner, condition if mask is None else graph.map("arith.andi", [condition, mask], "i1")
+    if node.kind in VIEWS or (node.kind == "map" and node.op in ("arith.extf", "arith.extsi")):
+        inner, mask = _masked(graph, node.args[0])
+        if mask is None or node.shape is None:
+            return node, None
+        if node.kind == "map":
+            return (node if inner is node.args[0] else graph.map(node.op, [inner], node.elem)), mask
+        value = node if inner is node.args[0] else view(graph, node.kind, inner, node.shape, node.attr)
+        return value, view(graph, node.kind, mask, node.shape, node.attr)
+    return node, None
+
+
+def _domain(graph: Graph, masks: Sequence[Node | None], shape: tuple[int, ...]) -> Node | None:
+    """Where (rows, columns, depth) both operands are not masked off, if loop bounds can say that; else None."""
+    *batch, rows, columns, depth = shape
+    parts = []
+    for number, mask in enumerate(masks):
+        if mask is None:
+            continue
+        if number:
+            order = (*range(len(batch)), len(batch) + 1, len(batch))
+            mask = view(graph, "trans", mask, (*batch, columns, depth), order)
+        kept = (*batch, 1, columns, depth) if number else (*batch, rows, 1, depth)
+        mask = view(graph, "expand_dims", mask, kept, len(batch) + (0 if number else 1))
+        parts.append(view(graph, "broadcast", mask, shape))
+    if not parts:
+        return None
+    domain = parts[0] if len(parts) == 1 else graph.map("arith.andi", parts, "i1")
+    space = Space.over(shape)
+    if Analysis(space).restrict(domain) or space.guards:
+        return None
+    # The inner loop has a number of steps that is known.
+    bounds = [p for d in space.index[-1].coefs for p in space.high.get(d, ())]
+    return domain if all(p.constant is not None for p in bounds) else None
 
 
 def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str | None) -> Node:
@@ -54,18 +123,29 @@ def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str 
     if on_unit is not None:
         return on_unit
     elem = c.elem if c.elem in ("f64", "f32", "i32") else "f32"
-    operands = []
-    for node, columns in ((a, False), (b, True)):
-        wide = widened(graph, node, elem)
-        operands.append(wide if _direct(wide, columns) else materialise(graph, wide, where))
-    a, b = operands
     assert a.shape is not None and b.shape is not None and c.shape is not None
+    found = [_masked(graph, node) for node in (a, b)]
+    domain = _domain(graph, [mask for _, mask in found], (*c.shape, a.shape[-1]))
+    if domain is None:
+        found = [(a, None), (b, None)]
+    operands = []
+    for (node, mask), columns in zip(found, (False, True), strict=True):
+        wide = widened(graph, node, elem)
+        if _direct(wide, columns) and (domain is not None or not _has_mask(wide)):
+            operands.append(wide)
+        elif mask is None:
+            operands.append(materialise(graph, wide, where))
+        else:
+            operands.append(graph.buffer(wide.shape, elem))
+            graph.append(Fill(where, shape=wide.shape, domain=mask, buffer=operands[-1], value=wide))
+    a, b = operands
+    assert a.shape is not None and b.shape is not None
     if in_place and c.kind == "buffer" and c.elem == elem:
         buffer = c
     else:
         buffer = graph.buffer(c.shape, elem)
         graph.append(Fill(where, shape=c.shape, buffer=buffer, value=widened(graph, c, elem)))
-    graph.append(Dot(where, shape=(*c.shape, a.shape[-1]), a=a, b=b, buffer=buffer))
+    graph.append(Dot(where, shape=(*c.shape, a.shape[-1]), domain=domain, a=a, b=b, buffer=buffer))
     return buffer if elem == c.elem else graph.map("arith.truncf", [buffer], c.elem)
 
 

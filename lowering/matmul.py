@@ -147,15 +147,19 @@ class Kernel:
         where = self.w.op(f"arith.index_cast {self.index(offset)} : index to i64")
         return self.w.op(f"llvm.getelementptr {access.base}[{where}] : (!llvm.ptr, i64) -> !llvm.ptr, {self.of.elem}")
 
-    def _load(self, access: Access, offset: str | int) -> str:
+    def _ahead(self, pointer: str, offset: str | int) -> str:
+        """A pointer so many elements on."""
+        if offset == 0:
+            return pointer
+        where = self.w.op(f"arith.index_cast {self.index(offset)} : index to i64")
+        return self.w.op(f"llvm.getelementptr {pointer}[{where}] : (!llvm.ptr, i64) -> !llvm.ptr, {self.of.elem}")
+
+    def _load(self, pointer: str) -> str:
         """A vector of the strip."""
         return self.w.op(
-            f'llvm.call_intrinsic "llvm.vp.load"({self._pointer(access, offset)}, {self.mask}, {self.evl})'
+            f'llvm.call_intrinsic "llvm.vp.load"({pointer}, {self.mask}, {self.evl})'
             f" : (!llvm.ptr, {self.masks}, i32) -> {self.vector}"
         )
-
-    def _scalar(self, access: Access, offset: str | int) -> str:
-        return self.w.op(f"llvm.load {self._pointer(access, offset)} : !llvm.ptr -> {self.of.elem}")
 
     def _fma(self, a: str, b: str, acc: str) -> str:
         splat = self.w.op(f"vector.broadcast {a} : {self.of.elem} to {self.vector}")
@@ -236,50 +240,59 @@ class Kernel:
         assert isinstance(steps, int)
         a0, b0, c0 = (self._offset(x, at) for x in (of.a, of.b, of.c))
         places = [0 if row is None else self._mul(of.a.strides[row], r) for r in range(rows)]
-        a_rows = [self._add(a0, p) for p in places]
+        pointers = [self._pointer(of.b, b0), *(self._pointer(of.a, self._add(a0, p)) for p in places)]
         targets = [self._add(c0, 0 if row is None else self._mul(of.c.strides[row], r)) for r in range(rows)]
-        state = [self._load(of.c, t) for t in targets]
-        state += self._step_loads(a_rows, b0, 0)
-        pairs = (steps - 1) // UNROLL
-        if pairs:
-            state = self._depth_loop(rows, a_rows, b0, pairs, state)
-        for k in range(pairs * UNROLL + 1, steps):
-            state = [*self._products(rows, state), *self._step_loads(a_rows, b0, k)]
+        state = [self._load(self._pointer(of.c, t)) for t in targets]
+        state += self._step_loads(pointers, 0)
+        rounds = (steps - 1) // UNROLL
+        if rounds:
+            state, pointers = self._depth_loop(rows, pointers, rounds, state)
+        for k in range(1, steps - rounds * UNROLL):
+            state = [*self._products(rows, state), *self._step_loads(pointers, k)]
         for target, acc in zip(targets, self._products(rows, state), strict=True):
             w.line(
                 f'llvm.call_intrinsic "llvm.vp.store"({acc}, {self._pointer(of.c, target)}, {self.mask}, {self.evl})'
                 f" : ({self.vector}, !llvm.ptr, {self.masks}, i32) -> ()"
             )
 
-    def _step_loads(self, a_rows: list[str | int], b0: str | int, k: str | int) -> list[str]:
-        """B's vector and A's scalars of one step along the depth."""
+    def _step_loads(self, pointers: list[str], k: int) -> list[str]:
+        """B's vector and A's scalars, k steps along the depth from where the pointers stand."""
+        b, *rows = self._moved(pointers, k)
+        return [self._load(b), *(self.w.op(f"llvm.load {a} : !llvm.ptr -> {self.of.elem}") for a in rows)]
+
+    def _moved(self, pointers: list[str], k: int) -> list[str]:
+        """B's pointer and A's, k steps on."""
         of = self.of
-        b = self._load(of.b, self._add(b0, self._mul(of.b.strides[of.depth], k)))
-        along = self._mul(of.a.strides[of.depth], k)
-        return [b, *(self._scalar(of.a, self._add(a, along)) for a in a_rows)]
+        strides = [of.b.strides[of.depth], *[of.a.strides[of.depth]] * (len(pointers) - 1)]
+        return [self._ahead(p, self._mul(s, k)) for p, s in zip(pointers, strides, strict=True)]
 
     def _products(self, rows: int, state: list[str]) -> list[str]:
         accs, b, scalars = state[:rows], state[rows], state[rows + 1 :]
         return [self._fma(a, b, acc) for a, acc in zip(scalars, accs, strict=True)]
 
-    def _depth_loop(self, rows: int, a_rows: list[str | int], b0: str | int, pairs: int, state: list[str]) -> list[str]:
-        """UNROLL steps a round; the loads of each stand before the products of the one before."""
+    def _depth_loop(self, rows: int, pointers: list[str], rounds: int, state: list[str]) -> tuple[list[str], list[str]]:
+        """UNROLL steps a round; the loads of each stand before the products of the one before.
+
+        The pointers are carried, for otherwise each would be worked out anew from k.
+        """
         w = self.w
         k, result = w.fresh("k"), w.fresh("acc")
-        inside = [w.fresh("s") for _ in state]
-        types = ", ".join([*[self.vector] * (rows + 1), *[self.of.elem] * rows])
-        carried = ", ".join(f"{i} = {s}" for i, s in zip(inside, state, strict=True))
-        end = w.constant(pairs * UNROLL)
+        initial = [*state, *pointers]
+        inside = [w.fresh("s") for _ in initial]
+        kinds = [*[self.vector] * (rows + 1), *[self.of.elem] * rows, *["!llvm.ptr"] * len(pointers)]
+        types = ", ".join(kinds)
+        carried = ", ".join(f"{i} = {s}" for i, s in zip(inside, initial, strict=True))
         with w.block(
-            f"{result}:{len(state)} = scf.for {k} = {w.constant(0)} to {end} step {w.constant(UNROLL)}"
+            f"{result}:{len(initial)} = scf.for {k} = {w.constant(0)} to {w.constant(rounds)} step {w.constant(1)}"
             f" iter_args({carried}) -> ({types}) {{"
         ):
-            now = inside
+            now, here = inside[: len(state)], inside[len(state) :]
             for step in range(1, UNROLL + 1):
-                loads = self._step_loads(a_rows, b0, self._add(k, step))
+                loads = self._step_loads(here, step)
                 now = [*self._products(rows, now), *loads]
-            w.line(f"scf.yield {', '.join(now)} : {types}")
-        return [f"{result}#{i}" for i in range(len(state))]
+            w.line(f"scf.yield {', '.join([*now, *self._moved(here, UNROLL)])} : {types}")
+        names = [f"{result}#{i}" for i in range(len(initial))]
+        return names[: len(state)], names[len(state) :]
 
 
 def write(contraction: Contraction, operations: Operations, writer: Writer, lmul: int | None) -> dict[str, Any]:

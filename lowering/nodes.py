@@ -181,7 +181,7 @@ class Scan(Root):
 
 @dataclass(eq=False)
 class Dot(Root):
-    """buffer += a @ b. shape: (batches..., rows, columns, depth)."""
+    """buffer += a @ b. shape: (batches..., rows, columns, depth); elsewhere than in the domain a and b count as 0."""
 
     a: Node | None = None
     b: Node | None = None
@@ -189,7 +189,7 @@ class Dot(Root):
 
     def inputs(self) -> list[Node]:
         assert self.a is not None and self.b is not None
-        return [self.a, self.b]
+        return [self.a, self.b, *([self.domain] if self.domain else [])]
 
 
 @dataclass(eq=False)

@@ -294,6 +294,8 @@ class ToLinalg:
                 return Part(root, mask, values), Space.over(root.shape)
             return Part(root, None, values), space
         if isinstance(root, Dot):
+            if root.domain is not None and analysis.restrict(root.domain):
+                raise Declined("a product whose masks are no bounds of its loops", where=root.where)
             return Part(root, None, root.inputs()), space
         value = _stored(root)
         left = analysis.restrict(root.domain) if root.domain is not None else []

@@ -108,7 +108,9 @@ class Writer:
 
     def at_most(self, polys: list[Poly], size: int) -> str:
         """max(0, min(size, *polys)) as an index."""
-        value = self.constant(size)
-        for poly in polys:
+        numbers = [number for poly in polys if (number := poly.constant) is not None]
+        dynamic = [poly for poly in polys if poly.constant is None]
+        value = self.constant(max(0, min([size, *numbers])))
+        for poly in dynamic:
             value = self.op(f"arith.minsi {value}, {self.poly(poly)} : index")
-        return self.op(f"arith.maxsi {value}, {self.constant(0)} : index") if polys else value
+        return self.op(f"arith.maxsi {value}, {self.constant(0)} : index") if dynamic else value

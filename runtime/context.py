@@ -13,10 +13,14 @@ from torch_rvv.knobs import CodegenOptions
 
 @dataclass(frozen=True)
 class Placement:
-    """A device specification (see get_device) and the options that kernels are compiled with."""
+    """A device specification (see get_device) and the options that kernels are compiled with.
+
+    gemm: who does matrix products, "rvv", "aten" or "auto".
+    """
 
     device: Any = None
     codegen: CodegenOptions = field(default_factory=CodegenOptions)
+    gemm: str = "auto"
 
 
 _placement: ContextVar[Placement | None] = ContextVar("torch_rvv_placement", default=None)

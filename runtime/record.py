@@ -34,12 +34,14 @@ class KernelRecord:
 class GraphRecord:
     """One compiled graph: its kernels, and the aten calls that Inductor left as they are.
 
-    reason: why the graph keeps Inductor's Python wrapper instead of being one of our programs, if it does.
+    reason: why the graph keeps Inductor's Python wrapper instead of being one of our programs, if it does. decisions:
+    what was left to PyTorch's own kernels, and why.
     """
 
     kernels: list[KernelRecord] = field(default_factory=list)
     extern: dict[str, int] = field(default_factory=dict)
     reason: str | None = None
+    decisions: dict[str, str] = field(default_factory=dict)
 
 
 _lock = threading.Lock()
@@ -48,6 +50,8 @@ _noted = threading.local()
 
 
 def add(graph: GraphRecord) -> None:
+    graph.decisions = getattr(_noted, "decisions", {})
+    _noted.decisions = {}
     with _lock:
         _graphs.append(graph)
 
@@ -80,6 +84,14 @@ def note(name: str, kernel: Any, node_schedule: Any) -> None:
         _noted.kernels.setdefault(name, captured)
     else:  # The same code for other buffers.
         held.others.append(captured)
+
+
+def decide(what: str, who: str, why: str) -> None:
+    """A choice made while compiling (in this thread); part of the next graph that is added, unless it was for us."""
+    if not hasattr(_noted, "decisions"):
+        _noted.decisions = {}
+    if who != "rvv":
+        _noted.decisions[what] = f"{who}: {why}"
 
 
 def take() -> dict[str, Any]:

@@ -117,11 +117,14 @@ def test_a_report_of_nothing():
 @pytest.mark.board
 def test_explain_proves_vector_code_and_shows_the_gather():
     table, rows, w = torch.randn(64, 50), torch.randint(0, 50, (33,)), torch.randn(33, 2)
-    report = torch_rvv.explain(lambda t, r, w: torch.softmax(t[:, r], -1) @ w, table, rows, w)
+    model, aten = lambda t, r, w: torch.softmax(t[:, r], -1) @ w, {"gemm": "aten"}
+    report = torch_rvv.explain(model, table, rows, w, options=aten)
     (row,) = report.rows
     assert row.compiled and row.vector > 10 and row.lmul and row.launches == 1 and row.compile_ms > 0
     assert row.accesses.get("gather") and row.gathers and "aten.index.Tensor" in row.origins
-    assert any("mm" in name for name in report.extern)
+    assert any("mm" in name for name in report.extern) and "is left to aten" in str(report)
+    report = torch_rvv.explain(model, table, rows, w)
+    assert not report.extern and any(row.inner_fmas >= 8 for row in report.rows)
 
 
 @pytest.mark.board

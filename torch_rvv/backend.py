@@ -25,6 +25,7 @@ OPTIONS = {
     "target": "the board to compile for: a name of torch_rvv.TARGETS or a torch_rvv.Target",
     "device": "where to run: auto, local, virtual, or a Device",
     "lmul": "force this LMUL (1, 2, 4, 8)",
+    "gemm": "who does matrix products: rvv, aten, or auto (default), where it pays",
 }
 # What makes a compile one of ours: not for the user to change.
 FIXED = ("cpu_backend", "fx_wrapper", "cpp_wrapper", "fx_graph_cache", "inductor_choices_class")
@@ -89,7 +90,10 @@ def rvv(
     if ours.get("device") is not None:
         get_device(ours["device"])
     codegen = CodegenOptions(target=target, lmul=lmul, saturate=False)
-    placement = Placement(device=ours.get("device"), codegen=codegen)
+    gemm = ours.get("gemm", "auto")
+    if gemm not in ("rvv", "aten", "auto"):
+        raise OptionError(f"gemm={gemm!r} is no way to multiply matrices", hint="Known: rvv, aten, auto.")
+    placement = Placement(device=ours.get("device"), codegen=codegen, gemm=gemm)
     inductor.register()
     patches = inductor.patches(theirs)
 

@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("arguments", nargs=argparse.REMAINDER)
     two.set_defaults(run=explain)
     three = commands.add_parser("bench", help=bench.__doc__)
-    three.add_argument("--suite", choices=["kernels", "models", "compile"], default="kernels")
+    three.add_argument("--suite", choices=["kernels", "gemm", "models", "compile"], default="kernels")
     three.add_argument("--only", help="comma-separated names of cases or models; all by default")
     three.add_argument("--peers", help="comma-separated names of what to compare with, or none; all by default")
     three.add_argument("--vlen", type=int, help="VLEN of the virtual board in bits")

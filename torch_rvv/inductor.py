@@ -18,6 +18,7 @@ from torch._inductor.runtime.hints import ReductionHint
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
 
+from torch_rvv import gemm
 from torch_rvv.fxgraph import RvvPythonWrapper, RvvWrapper
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import placed
@@ -47,7 +48,7 @@ PATCHES: dict[str, Any] = {
     "combo_kernels": False,
     "benchmark_kernel": False,
     "split_reductions": False,
-    "triton.native_matmul": False,
+    "triton.native_matmul": True,
     "triton.autotune_pointwise": False,
     "coordinate_descent_tuning": False,
     "assume_aligned_inputs": False,
@@ -122,6 +123,11 @@ class RvvChoices(InductorChoices):
         if kernel_cls is not TritonKernel or not groups or not isinstance(groups[0], dict):
             return kernel_kwargs
         tiling = groups[0]
+        if gemm.is_product(features):
+            sizes = [_hint(tiling.get(prefix, 1)) for prefix in ("y", "x", "r0_")]
+            blocks = {**({"ZBLOCK": 1} if "z" in tiling else {}), **gemm.block_sizes(*sizes)}
+            config = FixedTritonConfig({**blocks, "num_warps": 1, "num_stages": 1})
+            return {**kernel_kwargs, "override_persistent_reduction": True, "fixed_config": config}
         reduces = any(p.startswith("r") and size != 1 for p, size in tiling.items())
         persistent = kernel_kwargs.get("override_persistent_reduction")
         if persistent is None:
@@ -144,6 +150,7 @@ class RvvScheduling(TritonScheduling):
 def register() -> None:
     """Put our scheduling and wrapper beside Inductor's own for CPU, chosen by config at each compile."""
     common.init_backend_registration()
+    gemm.register()
     held = common.device_codegens["cpu"]
 
     def scheduling(scheduler: Any) -> Any:

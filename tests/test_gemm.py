@@ -1,0 +1,98 @@
+"""Matrix products of PyTorch as kernels of ours: sizes, strides, types, what is fused, what stays in aten."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._dynamo.exc import BackendCompilerFailed
+from torch_rvv.runtime import record
+
+import torch_rvv
+from torch_rvv.gemm import Problem, block_sizes, choose
+
+F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
+TOLERANCE = {F32: 2e-6, F16: 1e-3, BF16: 8e-3}
+
+
+def agree(function, *args, options=None, dynamic=False):
+    """Compiled all by us, and as exact as the type allows (against f64); returns the graphs."""
+    torch._dynamo.reset()
+    with record.collecting() as graphs:
+        ours = torch.compile(function, backend="rvv", options=options, dynamic=dynamic)(*args)
+    wanted = function(*(a.double() for a in args))
+    error = (ours.double() - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30) if wanted.numel() else 0
+    assert ours.shape == wanted.shape and error <= TOLERANCE[ours.dtype], error
+    assert all(k.compiled for g in graphs for k in g.kernels)
+    return graphs
+
+
+@pytest.mark.board
+@pytest.mark.parametrize("dtype", [F32, F16, BF16], ids=str)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(60, 100, 147), (197, 192, 64), (3, 33, 7), (2, 257, 512), (16, 16, 16), (300, 70, 33)]
+)
+def test_a_product_with_its_epilogue_is_one_kernel(m, n, k, transposed, dtype):
+    torch.manual_seed(0)
+    x, b = torch.randn(m, k).to(dtype), torch.randn(n).to(dtype)
+    w = (torch.randn(n, k).t() if transposed else torch.randn(k, n)).to(dtype)
+    (graph,) = agree(lambda x, w, b: torch.relu(torch.addmm(b, x, w)), x, w, b)
+    (kernel,) = graph.kernels
+    assert not graph.extern and any("rows" in nest for nest in kernel.metadata["nests"])
+
+
+@pytest.mark.board
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_batches_strides_and_prologues(dtype):
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 3, 33, 64).to(dtype), torch.randn(2, 3, 47, 64).to(dtype)
+    agree(lambda a, b: torch.matmul(a, b.transpose(-1, -2)) * 0.125, a, b)
+    agree(lambda a, b: torch.matmul(a.permute(0, 2, 1, 3).flatten(2), b[0, 0, :, :1].expand(47, 192).t()), a, b)
+    agree(lambda a, b: (a[0, 0] + 1).relu() @ (b[0, 0] * 2).t(), a, b)
+    agree(lambda a, b: torch.baddbmm(a[0, :, :, :47] * 0 + 1, a[0], b[0].mT, beta=0.5, alpha=2.0), a, b)
+
+
+@pytest.mark.board
+def test_non_finite_numbers_pass_through_a_product():
+    a, b = torch.randn(19, 37), torch.randn(37, 21)
+    a[3, 5], a[4, 6], b[7, 2] = float("nan"), float("inf"), float("-inf")
+    ours = torch.compile(torch.mm, backend="rvv")(a, b)
+    torch.testing.assert_close(ours, a @ b, equal_nan=True, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.board
+def test_a_dynamic_number_of_rows():
+    x = torch.randn(13, 48)
+    torch._dynamo.mark_dynamic(x, 0)
+    graphs = agree(lambda x, w: (x @ w).relu(), x, torch.randn(48, 20), dynamic=None)
+    assert not any(g.extern for g in graphs)
+    graphs = agree(torch.mm, torch.randn(13, 48), torch.randn(48, 20), dynamic=True)
+    assert all("a dynamic inner size" in why for g in graphs for why in g.decisions.values())
+
+
+@pytest.mark.board
+def test_the_fallback_of_a_product_is_right(monkeypatch):
+    monkeypatch.setenv("TORCH_RVV_VERIFY", "1")
+    agree(lambda x, w: (x @ w).relu(), torch.randn(13, 48), torch.randn(48, 20))
+
+
+@pytest.mark.board
+def test_products_are_left_to_aten_where_asked_or_where_there_is_no_kernel():
+    x, w = torch.randn(5, 8), torch.randn(8, 6)
+    report = torch_rvv.explain(lambda x, w: (x @ w).relu(), x, w, options={"gemm": "aten"})
+    assert report.extern and "5x8 @ 8x6 is left to aten" in str(report)
+    report = torch_rvv.explain(lambda x, w: (x @ w).relu(), x.double(), w.double())
+    assert report.extern and "a type that has no kernel" in str(report)
+    with pytest.raises(BackendCompilerFailed, match="no way to multiply"):
+        torch_rvv.explain(torch.mm, x, w, options={"gemm": "blas"})
+
+
+@pytest.mark.ir
+def test_choices_and_block_sizes():
+    assert choose(Problem(5, 6, 7, F32, F32), "auto")[0] and choose(Problem(None, 6, 7, F16, F16), "rvv")[0]
+    for problem in (Problem(5, 6, None, F32, F32), Problem(1, 6, 7, F32, F32), Problem(5, 6, 7, F32, F16)):
+        assert not choose(problem, "auto")[0]
+    for m, n, k in ((1000, 1000, 8192), (3, 5, 7), (128, 768, 768), (64, 50257, 64)):
+        blocks = block_sizes(m, n, k)
+        depth = 1 << (k - 1).bit_length()
+        assert blocks["YBLOCK"] * depth <= 1 << 20 and blocks["XBLOCK"] * depth <= 1 << 20

@@ -1,0 +1,106 @@
+"""Matrix products in Inductor: which become kernels of ours, and in blocks of what size.
+
+Inductor can write mm, addmm and bmm as reductions over `ops.dot`, fused with whatever surrounds them like any other
+reduction: one tl.dot over all of K, which lowering/matmul.py tiles for the registers. Without that, PyTorch's own
+kernels do the product (`aten`).
+
+    choose(...)         rvv or aten, with the reason that `explain` shows
+    block_sizes(...)    rows and columns of a program: B's block must stay in the L2 cache while rows pass by
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch._inductor.kernel import bmm, mm, mm_common
+from torch._inductor.runtime.runtime_utils import next_power_of_2
+from torch._inductor.virtualized import V
+
+from torch_rvv.runtime import record
+from torch_rvv.runtime.context import current_placement, placed
+
+# Not f64: Inductor rounds the result of a product to f32.
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+LONGEST_DEPTH = 8192
+MOST_ROWS = 256
+COLUMNS = 128
+B_BYTES = 1 << 17
+TRITON_LIMIT = 1 << 20  # elements of a tensor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """C[m, n] = A[m, k] @ B[k, n]; sizes are None where they are dynamic."""
+
+    m: int | None
+    n: int | None
+    k: int | None
+    dtype: torch.dtype
+    other: torch.dtype
+
+
+def choose(problem: Problem, wanted: str) -> tuple[bool, str]:
+    """(whether our kernel does it, why). wanted: the option "gemm", "rvv", "aten" or "auto"."""
+    if wanted == "aten":
+        return False, 'options={"gemm": "aten"}'
+    for applies, reason in _OBSTACLES:
+        if applies(problem):
+            return False, reason
+    return True, "all of K in registers, epilogue fused"
+
+
+_OBSTACLES: tuple[tuple[Callable[[Problem], bool], str], ...] = (
+    (lambda p: p.dtype not in DTYPES or p.dtype != p.other, "a type that has no kernel"),
+    (lambda p: p.k is None, "a dynamic inner size"),
+    (lambda p: p.k is not None and p.k > LONGEST_DEPTH, f"an inner size above {LONGEST_DEPTH}"),
+    (lambda p: 1 in (p.m, p.n, p.k) or 0 in (p.m, p.n, p.k), "a matrix of one row or column"),
+)
+
+
+def block_sizes(m: int, n: int, k: int) -> dict[str, int]:
+    """YBLOCK (rows) and XBLOCK (columns) of a program that goes over all of k."""
+    depth = next_power_of_2(k)
+    columns = min(next_power_of_2(n), max(32, min(COLUMNS, B_BYTES // (4 * depth))), TRITON_LIMIT // depth)
+    rows = min(next_power_of_2(m), MOST_ROWS, TRITON_LIMIT // depth)
+    return {"YBLOCK": rows, "XBLOCK": columns}
+
+
+def is_product(features: Any) -> bool:
+    """Whether a kernel's schedule has a product in it."""
+    return any(
+        getattr(getattr(node, "node", None), "get_reduction_type", lambda: None)() == "dot"
+        for node in features.node_schedule
+    )
+
+
+def _size(value: Any) -> int | None:
+    return int(value) if V.graph.sizevars.statically_known_true(value >= 0) and _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) or bool(getattr(value, "is_number", False))
+
+
+def _chosen(a: Any, b: Any) -> bool:
+    m, k = a.get_size()[-2:]
+    n = b.get_size()[-1]
+    problem = Problem(_size(m), _size(n), _size(k), a.get_dtype(), b.get_dtype())
+    ours, why = choose(problem, current_placement().gemm)
+    record.decide(f"{m}x{k} @ {k}x{n}", "rvv" if ours else "aten", why)
+    return ours
+
+
+@cache
+def register() -> None:
+    """Let our choice stand in for Inductor's own, which knows GPUs only, while a compile of ours is under way."""
+    theirs = mm_common.use_native_matmul
+
+    def use_native_matmul(a: Any, b: Any) -> bool:
+        return _chosen(a, b) if placed() else theirs(a, b)
+
+    for module in (mm, bmm, mm_common):
+        module.use_native_matmul = use_native_matmul  # type: ignore[attr-defined]
