@@ -423,7 +423,7 @@ def linalg_to_vector(text: str, metadata: dict[str, Any], options: Any) -> str:
     carrier = to.operations.carrier
     program = f"{metadata['name']}.program"
     arguments = ", ".join(f"%arg{i}: {carrier(e)}" for i, e in enumerate(elems))
-    lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)"]
+    lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)", "  func.func private @torch_rvv.here()"]
     lines.append(
         f"  func.func private @{program}({arguments}, %scratch: !llvm.ptr, %context: !llvm.ptr) -> i32"
         " attributes {llvm.linkage = #llvm.linkage<internal>} {"

@@ -23,6 +23,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from torch_rvv.lowering.assembler import compile_ir
+from torch_rvv.lowering.matmul import HERE
 from torch_rvv.lowering.mlir import context, ir, llvm_dialect, run_passes
 
 from torch_rvv.errors import InstallError, LoweringError
@@ -123,7 +124,11 @@ _FLOAT = re.compile(
 
 
 def _for_llvmlite(text: str) -> str:
-    """LLVM IR as the older reader wants it: hexadecimal float literals, no unknown attributes."""
+    """LLVM IR as the older reader wants it: hexadecimal float literals, no unknown attributes. Labels for HERE."""
+    if f"call void @{HERE}()" in text:
+        text = text.replace(f"declare void @{HERE}()", "declare void @llvm.codeview.annotation(metadata)")
+        text = text.replace(f"call void @{HERE}()", "call void @llvm.codeview.annotation(metadata !999999)")
+        text += '\n!999999 = !{!"torch_rvv.here"}\n'
     text = _DECLARE.sub(r"\1", text)
     text = _GROUP.sub("", text)
     text = _GROUP_USE.sub(lambda m: ")" + (m.group(1) or ""), text)
@@ -233,6 +238,7 @@ def _scheduled(text: str, target: Target) -> str:
     return plain if spills(plain) < least - margin else own
 
 
+_LABEL = re.compile(r"^\.Lannotation\d+:\n", re.M)
 _INLINE_ASSEMBLY = re.compile(r"^ .*\bcall\b.* asm ", re.M)
 
 
@@ -247,7 +253,7 @@ def to_assembly(text: str, target: Target) -> str:
     """The assembly of LLVM IR text, for reading."""
     if _INLINE_ASSEMBLY.search(text):
         return compile_ir(optimise(text, target), to_text=True).decode()
-    return _machine(target).emit_assembly(llvm.parse_assembly(_scheduled(text, target)))
+    return _LABEL.sub("", _machine(target).emit_assembly(llvm.parse_assembly(_scheduled(text, target))))
 
 
 @cache

@@ -27,6 +27,8 @@ from torch_rvv.lowering.writer import Writer
 # Registers hold rows*LMUL of accumulators and 2*LMUL of B.
 ROWS = {4: 6, 2: 8, 1: 8}
 UNROLL = 2
+# A call that becomes a label, across which LLVM moves no instructions.
+HERE = "torch_rvv.here"
 BITS = 256
 
 
@@ -245,9 +247,10 @@ class Kernel:
         state = [self._load(self._pointer(of.c, t)) for t in targets]
         state += self._step_loads(pointers, 0)
         rounds = (steps - 1) // UNROLL
+        pointers = self._moved(pointers, 1)
         if rounds:
             state, pointers = self._depth_loop(rows, pointers, rounds, state)
-        for k in range(1, steps - rounds * UNROLL):
+        for k in range(steps - 1 - rounds * UNROLL):
             state = [*self._products(rows, state), *self._step_loads(pointers, k)]
         for target, acc in zip(targets, self._products(rows, state), strict=True):
             w.line(
@@ -270,11 +273,24 @@ class Kernel:
         accs, b, scalars = state[:rows], state[rows], state[rows + 1 :]
         return [self._fma(a, b, acc) for a, acc in zip(scalars, accs, strict=True)]
 
-    def _depth_loop(self, rows: int, pointers: list[str], rounds: int, state: list[str]) -> tuple[list[str], list[str]]:
-        """UNROLL steps a round; the loads of each stand before the products of the one before.
+    def _interleaved(self, rows: int, state: list[str], pointers: list[str]) -> list[str]:
+        """The products of one step, the loads of the next between them, in just the order that the core wants."""
+        accs, b, scalars = state[:rows], state[rows], state[rows + 1 :]
+        done: list[str] = []
+        following: list[str] = []
+        vector = ""
+        for r in range(rows):
+            done.append(self._fma(scalars[r], b, accs[r]))
+            if r == min(1, rows - 1):
+                vector = self._load(pointers[0])
+            # Volatile, so that it stays where it stands.
+            following.append(self.w.op(f"llvm.load volatile {pointers[1 + r]} : !llvm.ptr -> {self.of.elem}"))
+            self.w.line(f"func.call @{HERE}() : () -> ()")
+        return [*done, vector, *following]
 
-        The pointers are carried, for otherwise each would be worked out anew from k.
-        """
+    def _depth_loop(self, rows: int, pointers: list[str], rounds: int, state: list[str]) -> tuple[list[str], list[str]]:
+        """UNROLL steps a round. The pointers are carried, for otherwise each would be worked out anew from k; they
+        are one step ahead, so that they move only after their last use."""
         w = self.w
         k, result = w.fresh("k"), w.fresh("acc")
         initial = [*state, *pointers]
@@ -287,9 +303,8 @@ class Kernel:
             f" iter_args({carried}) -> ({types}) {{"
         ):
             now, here = inside[: len(state)], inside[len(state) :]
-            for step in range(1, UNROLL + 1):
-                loads = self._step_loads(here, step)
-                now = [*self._products(rows, now), *loads]
+            for step in range(UNROLL):
+                now = self._interleaved(rows, now, self._moved(here, step))
             w.line(f"scf.yield {', '.join([*now, *self._moved(here, UNROLL)])} : {types}")
         names = [f"{result}#{i}" for i in range(len(initial))]
         return names[: len(state)], names[len(state) :]
