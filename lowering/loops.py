@@ -225,6 +225,7 @@ class NestWriter:
             carry = carried.get(operand)
             if carry is not None:
                 strip.values[operand.argument] = Value(carry.inside, carry.start.elem, depth, carry.start.kind)
+                strip.sums.add(operand.argument)
             elif any(True for _ in operand.argument.uses):
                 strip.values[operand.argument] = strip.load(*self._place(strip, operand), operand.view.elem, None)
 

@@ -75,6 +75,7 @@ class Strip:
     views: Callable[[Any], View] = field(default=lambda value: View("", "", 0))
     scalar: Callable[[Any], Value] = field(default=lambda value: Value("", ""))
     mask: Value | None = None
+    sums: set[Any] = field(default_factory=set)  # accumulators of reductions
     gathers: int = 0
     early: bool = False  # a load stands outside of a loop that it was inside of
 
@@ -158,9 +159,23 @@ class Strip:
                 results = self.inline(callee, [self.get(v) for v in op.operands])
                 self.values.update(zip(op.results, results, strict=True))
                 return
+        if op.name == "arith.addf" and (product := self._summed_product(op)) is not None:
+            acc, factors = product
+            args = [*(self.get(v) for v in factors), self.get(acc)]
+            self.values[op.results[0]] = self.apply("math.fma", "", args, [str(op.results[0].type)])[0]
+            return
         args = [self.get(v) for v in op.operands]
         elems = [str(r.type) for r in op.results]
         self.values.update(zip(op.results, self.apply(op.name, attributes(op), args, elems), strict=True))
+
+    def _summed_product(self, op: Any) -> tuple[Any, list[Any]] | None:
+        """(accumulator, factors) of an addition of a product to a sum: one rounding, and one instruction, less."""
+        for acc, other in (tuple(op.operands), tuple(op.operands)[::-1]):
+            maker = getattr(other.owner, "operation", None)
+            wide = str(other.type) in ("f32", "f64")
+            if acc in self.sums and wide and maker is not None and maker.name == "arith.mulf":
+                return acc, list(maker.operands)
+        return None
 
     def inline(self, callee: str, args: list[Value]) -> list[Value]:
         """The results of one of the module's own functions."""

@@ -15,12 +15,14 @@ from torch_rvv.knobs import CodegenOptions
 class Placement:
     """A device specification (see get_device) and the options that kernels are compiled with.
 
-    gemm: who does matrix products, "rvv", "aten" or "auto".
+    gemm, conv, attention: who does matrix products and the like, "rvv", "aten" or "auto".
     """
 
     device: Any = None
     codegen: CodegenOptions = field(default_factory=CodegenOptions)
     gemm: str = "auto"
+    conv: str = "auto"
+    attention: str = "auto"
 
 
 _placement: ContextVar[Placement | None] = ContextVar("torch_rvv_placement", default=None)

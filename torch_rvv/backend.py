@@ -12,7 +12,7 @@ from torch._functorch import config as functorch_config
 from torch._inductor import config, list_mode_options
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
-from torch_rvv import inductor, pywrapper
+from torch_rvv import decompositions, inductor, pywrapper
 from torch_rvv.errors import OptionError
 from torch_rvv.knobs import CodegenOptions, knobs
 from torch_rvv.plugin.alone import check_alone
@@ -26,6 +26,8 @@ OPTIONS = {
     "device": "where to run: auto, local, virtual, or a Device",
     "lmul": "force this LMUL (1, 2, 4, 8)",
     "gemm": "who does matrix products: rvv, aten, or auto (default), where it pays",
+    "conv": "who does convolutions, likewise",
+    "attention": "who does scaled dot-product attention, likewise",
 }
 # What makes a compile one of ours: not for the user to change.
 FIXED = ("cpu_backend", "fx_wrapper", "cpp_wrapper", "fx_graph_cache", "inductor_choices_class")
@@ -90,10 +92,11 @@ def rvv(
     if ours.get("device") is not None:
         get_device(ours["device"])
     codegen = CodegenOptions(target=target, lmul=lmul, saturate=False)
-    gemm = ours.get("gemm", "auto")
-    if gemm not in ("rvv", "aten", "auto"):
-        raise OptionError(f"gemm={gemm!r} is no way to multiply matrices", hint="Known: rvv, aten, auto.")
-    placement = Placement(device=ours.get("device"), codegen=codegen, gemm=gemm)
+    who = {kind: ours.get(kind, "auto") for kind in ("gemm", "conv", "attention")}
+    for kind, value in who.items():
+        if value not in ("rvv", "aten", "auto"):
+            raise OptionError(f"{kind}={value!r}: nobody by that name", hint="Known: rvv, aten, auto.")
+    placement = Placement(device=ours.get("device"), codegen=codegen, **who)
     inductor.register()
     patches = inductor.patches(theirs)
 
@@ -110,5 +113,5 @@ def rvv(
             return pywrapper.compile_graph(compile_fx_inner, graph, args, kwargs)
 
     with ours_only():
-        compiled: Any = compile_fx(gm, list(example_inputs), inner_compile=inner)
+        compiled: Any = compile_fx(gm, list(example_inputs), inner_compile=inner, decompositions=decompositions.table())
         return compiled

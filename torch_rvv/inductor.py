@@ -132,7 +132,7 @@ class RvvChoices(InductorChoices):
         persistent = kernel_kwargs.get("override_persistent_reduction")
         if persistent is None:
             persistent = reduces and self.should_use_persistent_reduction(features, False)
-        inner = not reduces or features.get_reduction_hint() in (ReductionHint.INNER, ReductionHint.DEFAULT)
+        inner = not reduces or features.get_reduction_hint() == ReductionHint.INNER
         blocks = block_sizes(tiling, bool(persistent), inner)
         return {**kernel_kwargs, "fixed_config": FixedTritonConfig({**blocks, "num_warps": 1, "num_stages": 1})}
 
