@@ -163,6 +163,24 @@ def _products() -> None:
     _product("linear/128x768x768", F.linear, (128, 768), (768, 768), n=768)
     _product("linear/1x4096x4096", F.linear, (1, 4096), (4096, 4096), n=4096)
     _product("bmm/12x128x128x64", torch.bmm, (12, 128, 64), (12, 64, 128))
+    for c, size, o, k, stride in ((3, 224, 64, 7, 2), (64, 56, 64, 1, 1), (64, 56, 64, 3, 1), (256, 56, 128, 1, 2),
+                                  (128, 28, 128, 3, 1), (256, 14, 256, 3, 1), (512, 7, 512, 3, 1)):  # fmt: skip
+        _convolution(f"conv/{c}x{size}x{size}_{o}x{k}x{k}s{stride}", c, size, o, k, stride)
+    for c, size, stride in ((32, 112, 1), (96, 112, 2), (144, 56, 1), (384, 14, 1)):
+        _convolution(f"depthwise/{c}x{size}x{size}s{stride}", c, size, c, 3, stride, c)
+    for name, (h, length, keys, e) in {"1x12x128x64": (12, 128, 128, 64), "1x8x1x64_1024": (8, 1, 1024, 64)}.items():
+        shapes = [(1, h, length, e), (1, h, keys, e), (1, h, keys, e)]
+        inputs = _inputs(*(_uniform(*shape, low=-1.0, high=1.0) for shape in shapes))
+        count = h * length * e
+        add(f"attention/{name}", F.scaled_dot_product_attention, inputs, None, 4 * keys, count, "gemm")
+
+
+def _convolution(name: str, c: int, size: int, o: int, k: int, stride: int, groups: int = 1) -> None:
+    """A square convolution of one image, padded by half the kernel."""
+    padding, depth = k // 2, c // groups * k * k
+    count = o * ((size + 2 * padding - k) // stride + 1) ** 2
+    inputs = _inputs(_uniform(1, c, size, size), _uniform(o, c // groups, k, k, low=-(depth**-0.5), high=depth**-0.5))
+    add(name, lambda x, w: F.conv2d(x, w, None, stride, padding, 1, groups), inputs, None, 2 * depth, count, "gemm")
 
 
 _DTYPES = {"": torch.float32, "/f16": torch.float16, "/bf16": torch.bfloat16}

@@ -127,11 +127,19 @@ class Body:
 
     def condition(self, conjuncts: list[tuple[Node, Index]]) -> str:
         """The conjunction of what is left of a mask, as an i1."""
-        names = [self.value(leaf, index) for leaf, index in conjuncts]
+        names = [self._conjunct(leaf, index) for leaf, index in conjuncts]
         total = names[0]
         for name in names[1:]:
             total = self.writer.op(f"arith.andi {total}, {name} : i1")
         return total
+
+    def _conjunct(self, leaf: Node, index: Index) -> str:
+        """A comparison of indices by their linear forms: // and % of split dimensions are none there."""
+        form = self.analysis.positive(leaf, index)
+        if form is None or not (form.affine or form.coefs or _divides(form)):
+            return self.value(leaf, index)
+        zero = self.writer.constant(0)
+        return self.writer.op(f"arith.cmpi sgt, {self.form(form)}, {zero} : index")
 
     def guarded(self, condition: str, elem: str, read: Callable[[], str], instead: str) -> str:
         """condition ? read() : instead, without reading where the condition fails."""
@@ -265,6 +273,11 @@ def memory_type(base: Node, elem: str) -> str:
         return f"memref<{count}x{base.elem}>"
     # Memory space 1: indices are addresses in bytes.
     return f"memref<?x{elem}, 1>" if absolute(base) else f"memref<?x{elem}>"
+
+
+def _divides(form: Linear) -> bool:
+    """Whether a quotient or remainder of indices is in a form's constant part."""
+    return any(isinstance(atom.value, Quotient) for monomial in form.const.terms for atom in monomial)
 
 
 def memory(writer: Writer, base: Node, elem: str) -> str:

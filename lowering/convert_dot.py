@@ -93,6 +93,34 @@ def _masked(graph: Graph, node: Node) -> tuple[Node, Node | None]:
     return node, None
 
 
+def _conjuncts(graph: Graph, mask: Node) -> list[Node]:
+    """The conditions whose conjunction a mask is, each of the mask's shape."""
+    if mask.kind == "map" and mask.op == "arith.andi":
+        return [part for arg in mask.args for part in _conjuncts(graph, arg)]
+    if mask.kind in VIEWS and mask.shape is not None:
+        parts = _conjuncts(graph, mask.args[0])
+        return [mask] if len(parts) == 1 else [view(graph, mask.kind, p, mask.shape, mask.attr) for p in parts]
+    return [mask]
+
+
+def _bounded(graph: Graph, node: Node) -> tuple[Node, Node | None, bool]:
+    """(value, mask, whether that is all of it): the part of an operand's mask that loop bounds can say; the rest
+    stays in the value."""
+    value, mask = _masked(graph, node)
+    if mask is None or node.shape is None:
+        return node, None, not _has_mask(node)
+    bounds, rest = [], []
+    for part in _conjuncts(graph, mask):
+        space = Space.over(node.shape)
+        (rest if Analysis(space).restrict(part) or space.guards else bounds).append(part)
+    if not bounds:
+        return node, None, False
+    total = bounds[0]
+    for part in bounds[1:]:
+        total = graph.map("arith.andi", [total, part], "i1")
+    return (node if rest else value), total, not rest
+
+
 def _domain(graph: Graph, masks: Sequence[Node | None], shape: tuple[int, ...]) -> Node | None:
     """Where (rows, columns, depth) both operands are not masked off, if loop bounds can say that; else None."""
     *batch, rows, columns, depth = shape
@@ -124,14 +152,14 @@ def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str 
         return on_unit
     elem = c.elem if c.elem in ("f64", "f32", "i32") else "f32"
     assert a.shape is not None and b.shape is not None and c.shape is not None
-    found = [_masked(graph, node) for node in (a, b)]
-    domain = _domain(graph, [mask for _, mask in found], (*c.shape, a.shape[-1]))
+    found = [_bounded(graph, node) for node in (a, b)]
+    domain = _domain(graph, [mask for _, mask, _ in found], (*c.shape, a.shape[-1]))
     if domain is None:
-        found = [(a, None), (b, None)]
+        found = [(node, None, not _has_mask(node)) for node in (a, b)]
     operands = []
-    for (node, mask), columns in zip(found, (False, True), strict=True):
+    for (node, mask, whole), columns in zip(found, (False, True), strict=True):
         wide = widened(graph, node, elem)
-        if _direct(wide, columns) and (domain is not None or not _has_mask(wide)):
+        if whole and _direct(wide, columns):
             operands.append(wide)
         elif mask is None:
             operands.append(materialise(graph, wide, where))

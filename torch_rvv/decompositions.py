@@ -32,7 +32,7 @@ def table() -> dict[Any, Callable[..., Any]]:
     from torch._inductor.decomposition import select_decomp_table
 
     theirs = select_decomp_table()
-    rules = {
+    rules: dict[Any, Callable[..., Any]] = {
         aten.convolution.default: convolution,
         aten._scaled_dot_product_flash_attention_for_cpu.default: attention,
     }
@@ -156,7 +156,8 @@ def _depthwise(x: Tensor, weight: Tensor, stride: list[int], dilation: list[int]
         return (patches * factors).sum(tuple(range(2 + d, 2 + 2 * d))).to(x.dtype)
     total: Tensor | None = None
     for tap in _taps(kernel):
-        factor = weight[(slice(None), 0, *tap)].float().reshape(-1, *[1] * len(kernel))
+        one: Any = (slice(None), 0, *tap)
+        factor = weight[one].float().reshape(-1, *[1] * len(kernel))
         product = _tap(x, tap, pixels, stride, dilation).float() * factor
         total = product if total is None else total + product
     assert total is not None
