@@ -9,7 +9,7 @@ Masks that hold everywhere in the space vanish; others become scf.if around thei
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch_rvv.lowering.access import VIEWS, Analysis, Element, Index, Quotient, step
@@ -136,7 +136,7 @@ class Body:
     def _conjunct(self, leaf: Node, index: Index) -> str:
         """A comparison of indices by their linear forms: // and % of split dimensions are none there."""
         form = self.analysis.positive(leaf, index)
-        if form is None or not (form.affine or form.coefs or _divides(form)):
+        if form is None or _element_of(form, leaf.args):
             return self.value(leaf, index)
         zero = self.writer.constant(0)
         return self.writer.op(f"arith.cmpi sgt, {self.form(form)}, {zero} : index")
@@ -275,9 +275,10 @@ def memory_type(base: Node, elem: str) -> str:
     return f"memref<?x{elem}, 1>" if absolute(base) else f"memref<?x{elem}>"
 
 
-def _divides(form: Linear) -> bool:
-    """Whether a quotient or remainder of indices is in a form's constant part."""
-    return any(isinstance(atom.value, Quotient) for monomial in form.const.terms for atom in monomial)
+def _element_of(form: Linear, nodes: Sequence[Node]) -> bool:
+    """Whether one of the nodes has no linear form, and so stands in this one as it is."""
+    atoms = {atom for poly in (form.const, *form.coefs.values()) for monomial in poly.terms for atom in monomial}
+    return any(isinstance(atom.value, Element) and atom.value.node in nodes for atom in atoms)
 
 
 def memory(writer: Writer, base: Node, elem: str) -> str:

@@ -274,7 +274,9 @@ class Strip:
         emit = self.emitter(level)
         base, bound = (emit(f"arith.index_cast {v.name} : index to i64") if v.elem == "index" else v.name
                        for v in (linear, other))  # fmt: skip
-        left = emit(f'llvm.call_intrinsic "llvm.ssub.sat"({bound}, {base}) : (i64, i64) -> i64')
+        ends = f"{bound}, {base}" if step > 0 else f"{base}, {bound}"
+        step = abs(step)
+        left = emit(f'llvm.call_intrinsic "llvm.ssub.sat"({ends}) : (i64, i64) -> i64')
         for limit, number in (("maxsi", -beyond), ("minsi", 2**31 - 1 - beyond)):
             left = emit(f"arith.{limit} {left}, {emit(f'arith.constant {number} : i64')} : i64")
         more = beyond + step - 1
@@ -545,17 +547,10 @@ class Strip:
         return result if soft else emit(f"arith.bitcast {result} : i16 to f16")
 
 
-# (predicate, kinds) of arith.cmpi → (how lane and bound compare, 1 where equality is on the lower side)
-_LANE_BOUND = {
-    ("predicate = 2", "linear", "uniform"): ("ult", 0),
-    ("predicate = 3", "linear", "uniform"): ("ult", 1),
-    ("predicate = 4", "linear", "uniform"): ("uge", 1),
-    ("predicate = 5", "linear", "uniform"): ("uge", 0),
-    ("predicate = 2", "uniform", "linear"): ("uge", 1),
-    ("predicate = 3", "uniform", "linear"): ("uge", 0),
-    ("predicate = 4", "uniform", "linear"): ("ult", 0),
-    ("predicate = 5", "uniform", "linear"): ("ult", 1),
-}
+_RELATIONS = {"predicate = 2": "<", "predicate = 3": "<=", "predicate = 4": ">", "predicate = 5": ">="}
+_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+# base + step*lane ? u → (how lane and bound compare, 1 where equality is on the lower side)
+_LANE_BOUND = {"<": ("ult", 0), "<=": ("ult", 1), ">": ("uge", 1), ">=": ("uge", 0)}
 _LARGEST_STEP = 4096  # so that a bound of 2**31 stands for more lanes than there are
 # Operations whose form takes the strip's length, and so must stand inside the strip loop.
 _NEEDS_LENGTH = {
