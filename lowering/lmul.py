@@ -16,9 +16,16 @@ LMULS = (8, 4, 2, 1)
 LIVE_LIMIT = {8: 3, 4: 8, 2: 15, 1: 31}
 
 
-def choose(live: int) -> int:
-    """The largest LMUL at which so many vectors fit the registers."""
-    return next((m for m in LMULS if live <= LIVE_LIMIT[m]), 1)
+VLEN = 256  # for which code is to be fast
+
+
+def choose(live: int, length: int | None = None, width: int = 32) -> int:
+    """The largest LMUL at which so many vectors fit the registers; no larger than a row of `length` elements of
+    `width` bits fills."""
+    fits = next((m for m in LMULS if live <= LIVE_LIMIT[m]), 1)
+    if length is None:
+        return fits
+    return min(fits, next((m for m in reversed(LMULS) if m * VLEN >= length * width), 8))
 
 
 _NAME = re.compile(r"%[\w#]+")
@@ -32,7 +39,7 @@ def widest_element(lines: list[str]) -> int:
 
 
 def _usual(lines: list[str]) -> list[str]:
-    """The lines outside of branches: what a branch holds runs only if a lane needs it."""
+    """The lines outside of branches that give a vector: what those hold runs only if a lane needs it."""
     open_blocks: list[bool] = []
     usual = []
     for line in "\n".join(lines).split("\n"):
@@ -42,7 +49,7 @@ def _usual(lines: list[str]) -> list[str]:
             if text.endswith("{"):
                 open_blocks.append(branch)
         elif text.endswith("{"):
-            open_blocks.append("scf.if" in text)
+            open_blocks.append("scf.if" in text and "-> (vector<" in text)
         if not any(open_blocks):
             usual.append(line)
     return usual
@@ -52,9 +59,11 @@ def pressure(lines: list[str]) -> tuple[int, int]:
     """(vectors alive at once, width of the widest element in bits) in the usual path of vector code.
 
     Counted in units of the widest element; splats and constants do not count, since RVV's vector-scalar
-    forms take them from scalar registers.
+    forms take them from scalar registers, but for those that a select takes where its mask is false.
     """
     lines = _usual(lines)
+    splats: set[str] = set()
+    kept: set[str] = set()
     defined: dict[str, tuple[int, int]] = {}
     last: dict[str, int] = {}
     widest = 8
@@ -72,6 +81,11 @@ def pressure(lines: list[str]) -> tuple[int, int]:
                     word in right for word in ("vector.broadcast", "arith.constant", "mlir.poison")
                 ):
                     defined[name] = (number, bits)
+                elif bits > 1:
+                    splats.add(name)
+                # The value where a mask is false has no scalar form: its splat is kept in registers.
+                if "arith.select" in right and names[-1] in splats:
+                    kept.add(names[-1])
         for name in names:
             last[name.split("#")[0]] = number
     live = 0.0
@@ -84,4 +98,4 @@ def pressure(lines: list[str]) -> tuple[int, int]:
     for number in sorted(events):
         live += events[number]
         most = max(most, live)
-    return max(1, round(most + 0.49)), widest
+    return max(1, round(most + len(kept) + 0.49)), widest

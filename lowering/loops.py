@@ -149,7 +149,7 @@ class NestWriter:
         trial = Writer()
         gathers = self._nest(trial)
         live, widest = pressure(trial.lines)
-        chosen = lmul or choose(live)
+        chosen = lmul or choose(live, self.nest.most[self.vector], widest)
         # Never one lane: MLIR takes a vector of one for a scalar even when it is scalable.
         # What stands in a branch may be wider: it must still fit a group of eight registers.
         self.lanes = max(2, min(chosen * 64 // widest, 8 * 64 // widest_element(trial.lines)))

@@ -7,6 +7,7 @@ import torch
 import triton
 import triton.language as tl
 from torch_rvv.lowering.bounds import upper_bound
+from torch_rvv.lowering.lmul import choose, pressure
 from torch_rvv.lowering.mlir import context, ir
 
 
@@ -56,3 +57,34 @@ def test_bounds_of_sizes_are_read_from_their_minima():
         operations = list(module.body.operations[0].regions[0].blocks[0].operations)
         found = [upper_bound(op.operation.results[0]) for op in operations[:-1]]
     assert found == [64, 33, None, -64, 0, 33, 33, 0, 33, None, None, 64]
+
+
+GUARDED = """scf.if %some {
+  %zero = vector.broadcast %z : f32 to vector<[8]xf32>
+  scf.for %i = %a to %b step %c {
+    %x = llvm.call_intrinsic "llvm.vp.load"(%p, %m, %l) : (!llvm.ptr, vector<[8]xi1>, i32) -> vector<[8]xf32>
+    %y = arith.addf %x, %x : vector<[8]xf32>
+    %s = arith.select %m, %y, %zero : vector<[8]xi1>, vector<[8]xf32>
+    %r = scf.if %rare -> (vector<[8]xf32>) {
+      %u = arith.mulf %x, %y : vector<[8]xf32>
+      %w = arith.mulf %u, %y : vector<[8]xf32>
+      scf.yield %w : vector<[8]xf32>
+    } else {
+      scf.yield %s : vector<[8]xf32>
+    }
+    %t = arith.addf %x, %r : vector<[8]xf32>
+  }
+}"""
+
+
+@pytest.mark.ir
+def test_live_vectors_are_counted_in_guarded_loops_but_not_in_rare_paths():
+    live, widest = pressure(GUARDED.split("\n"))
+    assert widest == 32 and live == 3  # x, y or s, and the zero that a select keeps
+    assert pressure(GUARDED.replace("-> (vector<[8]xf32>) ", "").split("\n"))[0] > live
+
+
+@pytest.mark.ir
+def test_rows_that_are_short_get_no_more_registers_than_they_fill():
+    assert [choose(3, n) for n in (None, 100, 64, 32, 14, 7)] == [8, 8, 8, 4, 2, 1]
+    assert choose(3, 14, 64) == 4 and choose(20, 1000) == 1
