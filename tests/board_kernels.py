@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +17,17 @@ _folder = tempfile.TemporaryDirectory(prefix="torch_rvv_tests_")
 atexit.register(_folder.cleanup)
 
 
-@cache
+_lock = threading.Lock()
+
+
 def native(name: str, *flags: str, target: str | None = RISCV) -> bytes:
     """The .so of a kernel of kernels.c. flags: to change its descriptor. target None: for this machine."""
+    with _lock:  # Two threads that want the same kernel would write the same file.
+        return _compiled(name, flags, target)
+
+
+@cache
+def _compiled(name: str, flags: tuple[str, ...], target: str | None) -> bytes:
     out = Path(_folder.name, f"{name}_{abs(hash((flags, target)))}.so")
     compile_c([SOURCE], out, (f"-D{name}", "-shared", "-fPIC", "-nostdlib", *flags), target)
     return out.read_bytes()
