@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import run
 
 import torch
-from torch_rvv.benchmarks.cases import EMBEDDING_WIDTH, MATMUL, Case
+from torch_rvv.benchmarks.cases import EMBEDDING_WIDTH, Case
 from torch_rvv.benchmarks.emulate import NATIVE
 from torch_rvv.benchmarks.jobs import CallStep, Job
 from torch_rvv.benchmarks.peers import Checks, Unavailable
@@ -69,7 +69,6 @@ _SIZES: dict[str, _Sizes] = {
     "nchw_nhwc/back": lambda s: (s[0], s[1] * s[2], s[3]),
     "max_pool": lambda s: (s[0] * s[1], s[2], s[3]),
     "embedding": lambda s: (s[0], EMBEDDING_WIDTH),
-    "matmul": lambda s: (s[0], MATMUL[1], s[1]),
 }
 _SYMBOLS = {
     "transpose": "permute_021", "nchw_nhwc": "permute_021", "nchw_nhwc/back": "permute_021", "cast/i32": "cast_i32",
@@ -95,9 +94,12 @@ class PlainC:
         job = Job()
         pointers = [job.add(bytes(expected.untyped_storage().nbytes())), *map(job.add, inputs)]
         sizes = _SIZES.get(case.name, lambda shape: shape)(case.shape)
+        if case.kind == "matmul":
+            sizes = (case.shape[0], inputs[1].shape[1], case.shape[1])
         symbol = "case_" + _SYMBOLS.get(case.name, case.kind)
         if f"\0{symbol}\0".encode() not in library.read_bytes():
-            raise Unavailable("the compiler has no type for it")
+            missing = f"void {symbol}(" not in SOURCE.read_text()
+            raise Unavailable("there is no plain C of it" if missing else "the compiler has no type for it")
         job.steps.append(CallStep(library, symbol, (*pointers, *sizes)))
         job.outputs = [0]
         return job, [(0, expected)]
