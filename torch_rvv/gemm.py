@@ -28,7 +28,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 LONGEST_DEPTH = 8192
 MOST_ROWS = 256
 COLUMNS = 128
-B_BYTES = 1 << 17
+B_BYTES = 1 << 18
 TRITON_LIMIT = 1 << 20  # elements of a tensor
 
 

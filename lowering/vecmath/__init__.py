@@ -79,7 +79,7 @@ FUNCTIONS: dict[str, MathFunction] = {
         _f32("acos", T.acos, 1.5),
         _f32("atan", T.atan, 1.5),
         _f32("atan2", T.atan2, 2.0, arity=2),
-        _f32("erf", X.erf, 1.5),
+        _f32("erf", X.erf, 2.0, 1.5),
         _f64("erfc", X.erfc, 2.5),
         _f64("erfcx", X.erfcx, 2.5),
         _f64("erfinv", I.erfinv, 2.5),
