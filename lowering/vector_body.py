@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch_rvv.lowering.graph import attributes
+from torch_rvv.lowering.lanebound import lane_bound
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations
 from torch_rvv.lowering.writer import Writer
@@ -199,7 +200,7 @@ class Strip:
             if linear is not None:
                 return [linear]
         if op == "arith.cmpi":
-            mask = self._lane_bound(attr, args, level)
+            mask = lane_bound(self, attr, args, level)
             if mask is not None:
                 return [mask]
         safe = len(args) == 2 and args[1].kind == "uniform" and bool(args[1].constant)
@@ -258,45 +259,6 @@ class Strip:
         step = self._scalar_step(moving)
         name = self.writers[at].op(f"arith.muli {step}, {factor.name} : {elem}", "v")
         return Value(base, elem, level, "linear", name, at)
-
-    def _lane_bound(self, attr: str, args: list[Value], level: int) -> Value | None:
-        """base + step*lane compared with a uniform value, as a bound on the lane: narrow, whatever the index's width.
-
-        base + step*lane < u   ⇔   lane < ceil((u - base) / step)
-        base - step*lane > u   ⇔   lane < ceil((base - u) / step)
-        """
-        relation = _RELATIONS.get(attr.split(" : ")[0])
-        if relation is None or self.lanes is None or {a.kind for a in args} != {"linear", "uniform"}:
-            return None
-        linear, other = (args[0], args[1]) if args[0].kind == "linear" else (args[1], args[0])
-        step = linear.step
-        if linear.elem not in ("i64", "index") or not isinstance(step, int) or not 0 < abs(step) <= _LARGEST_STEP:
-            return None
-        # Each of the two turns < into >.
-        turned = (args[1] is linear) != (step < 0)
-        predicate, beyond = _LANE_BOUND[_TURNED[relation] if turned else relation]
-        emit = self.emitter(level)
-        base, bound = (emit(f"arith.index_cast {v.name} : index to i64") if v.elem == "index" else v.name
-                       for v in (linear, other))  # fmt: skip
-        ends = f"{bound}, {base}" if step > 0 else f"{base}, {bound}"
-        step = abs(step)
-        # Indices are no numbers near the end of i64; what a kernel compares may be.
-        subtract = "arith.subi {} : i64" if linear.elem == "index" else SATURATED
-        left = emit(subtract.format(ends))
-        for limit, number in (("maxsi", -beyond), ("minsi", 2**31 - 1 - beyond)):
-            left = emit(f"arith.{limit} {left}, {emit(f'arith.constant {number} : i64')} : i64")
-        more = beyond + step - 1
-        if more:
-            left = emit(f"arith.addi {left}, {emit(f'arith.constant {more} : i64')} : i64")
-        if step > 1:
-            left = emit(f"arith.divui {left}, {emit(f'arith.constant {step} : i64')} : i64")
-        # Signed, for which a vector compares with a scalar both ways: lane >= n is lane > n - 1.
-        if predicate == "sgt":
-            left = emit(f"arith.subi {left}, {emit('arith.constant 1 : i64')} : i64")
-        count, kind = emit(f"arith.trunci {left} : i64 to i32"), self.vector_type("i32")
-        lane = self._once(("lane", "i32"), 0, f'llvm.call_intrinsic "llvm.stepvector"() : () -> {kind}')
-        splat = self._once(("splat", count), level, f"vector.broadcast {count} : i32 to {kind}")
-        return Value(emit(f"arith.cmpi {predicate}, {lane}, {splat} : {kind}"), "i1", level, "vector")
 
     # -- memory
 
@@ -556,12 +518,6 @@ class Strip:
         return result if soft else emit(f"arith.bitcast {result} : i16 to f16")
 
 
-_RELATIONS = {"predicate = 2": "<", "predicate = 3": "<=", "predicate = 4": ">", "predicate = 5": ">="}
-_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-# base + step*lane ? u → (how lane and bound compare, 1 where equality is on the lower side)
-_LANE_BOUND = {"<": ("slt", 0), "<=": ("slt", 1), ">": ("sgt", 1), ">=": ("sgt", 0)}
-SATURATED = 'llvm.call_intrinsic "llvm.ssub.sat"({}) : (i64, i64) -> i64'
-_LARGEST_STEP = 4096  # so that a bound of 2**31 stands for more lanes than there are
 # Operations whose form takes the strip's length, and so must stand inside the strip loop.
 _NEEDS_LENGTH = {
     "arith.divsi", "arith.divui", "arith.remsi", "arith.remui", "arith.mului_extended", "arith.mulsi_extended",
