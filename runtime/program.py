@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -67,6 +68,18 @@ class Call(Step):
     def run(self, values: list[Any], device: Any) -> None:
         values[self.result] = self.function(*resolve(self.args, values), **resolve(self.kwargs, values))
 
+    def __getstate__(self) -> dict[str, Any]:
+        function: Any = self.function
+        if isinstance(function, torch._ops.OpOverload):  # These cannot be pickled, but have a name.
+            function = (function._schema.name, function._overloadname)
+        return {**self.__dict__, "function": function}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.function, tuple):
+            (namespace, name), overload = self.function[0].split("::"), self.function[1]
+            self.function = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+
 
 @dataclass(eq=False)
 class Allocate(Step):
@@ -107,11 +120,11 @@ class Kernel:
         self.name, self.fallback, self.record = name, fallback, noted
         signature = compiled.src.signature
         self.names = [n for n, kind in signature.items() if kind != "constexpr"]
-        kinds = [signature[n] for n in self.names]
+        self.kinds = [signature[n] for n in self.names]
         metadata = compiled.metadata
         self.launcher: Launcher | None = None
         if metadata.declined is None and not knobs.force_fallback:
-            self.launcher = Launcher(compiled.asm["so"], metadata, kinds)
+            self.launcher = Launcher(compiled.asm["so"], metadata, self.kinds)
         else:
             self._decline(*(metadata.declined or ("TORCH_RVV_FORCE_FALLBACK is set", None)))
 
@@ -128,6 +141,16 @@ class Kernel:
             origins=fallback.origins if fallback is not None else [],
         )
         return Kernel(name, compiled, fallback, noted)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.launcher is None:
+            raise TorchRvvError(f"kernel {self.name} runs in aten: it has no form that can be saved")
+        return {"name": self.name, "names": self.names, "kinds": self.kinds, "record": self.record}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.fallback = None
+        self.launcher = Launcher(self.record.binary, SimpleNamespace(**self.record.metadata), self.kinds)
 
     def _decline(self, what: str, where: str | None) -> None:
         self.launcher = None
@@ -152,8 +175,17 @@ class Kernel:
             try:
                 self.launch(grid, args, device)
             except Declined as error:  # The code for arguments that overlap; nothing has run yet.
+                if self.fallback is None:
+                    self.launch(grid, self._apart(args), device)
+                    return
                 self._decline(error.what, error.where)
                 self.fallback.run(dict(zip(self.names, args, strict=True)))
+
+    def _apart(self, args: Sequence[Any]) -> list[Any]:
+        """The arguments with copies of what is only read: Inductor's readers want the values from before."""
+        assert self.launcher is not None
+        written = self.launcher.written
+        return [a.clone() if isinstance(a, torch.Tensor) and i not in written else a for i, a in enumerate(args)]
 
     def launch(self, grid: Sequence[int], args: list[Any], device: Any) -> None:
         """Run the compiled code."""
@@ -172,6 +204,13 @@ class Program:
         launched = {a.number for s in steps if isinstance(s, Launch) for a in s.args if isinstance(a, Register)}
         self._moving = [n for n, value in constants.items() if n in launched and isinstance(value, torch.Tensor)]
         self._home: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "placement": None, "_home": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # It runs where the graph is wanted now, which need not be where it was compiled for.
+        self.__dict__.update(state, placement=current_placement())
 
     def _move(self, device: Any) -> None:
         """Keep the constants that kernels read in the device's memory, instead of copying them at each launch."""

@@ -56,6 +56,12 @@ def add(graph: GraphRecord) -> None:
         _graphs.append(graph)
 
 
+def restore(graph: GraphRecord) -> None:
+    """Add a graph that came from disk, with what was decided when it was compiled."""
+    with _lock:
+        _graphs.append(graph)
+
+
 def graphs() -> list[GraphRecord]:
     """All graphs compiled in this process so far."""
     with _lock:

@@ -6,6 +6,10 @@ import math
 
 import pytest
 import torch
+from torch._functorch import config as functorch_config
+
+# What a test compiles is compiled, not found on disk (test_graphcache.py turns it on again).
+functorch_config.enable_autograd_cache = False
 
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 INTEGERS = [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64]

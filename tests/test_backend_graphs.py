@@ -153,7 +153,7 @@ def test_another_target_in_the_same_process_is_other_code():
     assert sizes["k1"][0] == sizes["k1"][1] != sizes["rv64gcv"][0]
 
 
-@pytest.mark.parametrize("name", ["cpu_backend", "fx_wrapper", "fx_graph_cache"])
+@pytest.mark.parametrize("name", ["cpu_backend", "fx_wrapper"])
 def test_options_that_make_the_backend_are_refused(name):
     with pytest.raises(Exception, match=f"Option '{name}' is fixed") as caught:
         compiled_graphs(lambda x: x + 1, torch.ones(3), options={name: "cpp"})

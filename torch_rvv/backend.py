@@ -12,7 +12,7 @@ from torch._functorch import config as functorch_config
 from torch._inductor import config, list_mode_options
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
-from torch_rvv import decompositions, inductor, pywrapper
+from torch_rvv import decompositions, graphcache, inductor, pywrapper
 from torch_rvv.errors import OptionError
 from torch_rvv.knobs import CodegenOptions, knobs
 from torch_rvv.plugin.alone import check_alone
@@ -21,6 +21,7 @@ from torch_rvv.runtime.context import Placement, placing
 from torch_rvv.runtime.device import get_device
 from torch_rvv.target import resolve_target
 
+graphcache.prepare()
 OPTIONS = {
     "target": "the board to compile for: a name of torch_rvv.TARGETS or a torch_rvv.Target",
     "device": "where to run: auto, local, virtual, or a Device",
@@ -30,7 +31,7 @@ OPTIONS = {
     "attention": "who does scaled dot-product attention, likewise",
 }
 # What makes a compile one of ours: not for the user to change.
-FIXED = ("cpu_backend", "fx_wrapper", "cpp_wrapper", "fx_graph_cache", "inductor_choices_class")
+FIXED = ("cpu_backend", "fx_wrapper", "cpp_wrapper", "inductor_choices_class")
 
 
 def _split(mode: str | None, options: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -102,15 +103,16 @@ def rvv(
 
     @contextmanager
     def ours_only() -> Iterator[None]:
-        # A cached graph knows nothing of target and device: AOTAutograd's cache is off as Inductor's is.
-        caches = functorch_config.patch(enable_autograd_cache=False)
+        # Whole graphs are kept by AOTAutograd's cache (see graphcache.py); Inductor's own cannot hold a Program.
+        cached = functorch_config.enable_autograd_cache and graphcache.wanted()
+        caches = functorch_config.patch(enable_autograd_cache=cached, bundled_autograd_cache=True)
         with config.patch(patches), caches, compiling(codegen), placing(placement):
             yield
 
     def inner(graph: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
         # The backward graph is compiled later, outside of our call: set everything up again.
-        with ours_only():
-            return pywrapper.compile_graph(compile_fx_inner, graph, args, kwargs)
+        with ours_only(), functorch_config.patch(bundled_autograd_cache=False), config.patch(fx_graph_cache=False):
+            return graphcache.SavedGraph.of(pywrapper.compile_graph(compile_fx_inner, graph, args, kwargs))
 
     with ours_only():
         compiled: Any = compile_fx(gm, list(example_inputs), inner_compile=inner, decompositions=decompositions.table())

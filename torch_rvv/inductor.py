@@ -20,6 +20,7 @@ from torch._inductor.virtualized import V
 
 from torch_rvv import gemm
 from torch_rvv.fxgraph import RvvPythonWrapper, RvvWrapper
+from torch_rvv.graphcache import KeyPass
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import placed
 
@@ -35,7 +36,6 @@ UNKNOWN_SIZE = 1024
 PATCHES: dict[str, Any] = {
     "cpu_backend": "triton",
     "fx_wrapper": True,
-    "fx_graph_cache": False,
     "compile_threads": 1,
     "triton.prefer_nd_tiling": True,
     "triton.max_tiles": 3,
@@ -156,7 +156,9 @@ def register() -> None:
     def scheduling(scheduler: Any) -> Any:
         return RvvScheduling(scheduler) if placed() else held.scheduling(scheduler)
 
-    common.register_backend_for_device("cpu", scheduling, RvvPythonWrapper, held.cpp_wrapper_codegen, RvvWrapper)
+    common.register_backend_for_device(
+        "cpu", scheduling, RvvPythonWrapper, held.cpp_wrapper_codegen, RvvWrapper, KeyPass()
+    )
 
 
 def patches(extra: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,137 @@
+"""Compiled graphs on disk: Inductor's output as something that AOTAutograd's cache can save and load.
+
+    miss:  FX graph → Inductor → Program → pickled beside AOTAutograd's own results
+    hit:   key of the graph (and of `key()` below) → Program, with nothing traced, lowered or compiled
+
+What needs more than its own bytes is not saved: graphs that keep Inductor's Python wrapper, kernels that run in
+aten. Nor is a backward graph that is compiled when it first runs, as PyTorch does it for static shapes unless
+torch._functorch.config.force_non_lazy_backward_lowering is set. Off while a knob asks to see or check the compile
+itself; TORCHINDUCTOR_AUTOGRAD_CACHE=0 turns it off too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch._functorch._aot_autograd.autograd_cache import BypassAOTAutogradCache
+from torch._inductor.codecache import triton_key, write_atomic
+from torch._inductor.custom_graph_pass import CustomGraphModulePass
+from torch._inductor.output_code import OutputCode
+from torch._inductor.utils import set_tracing_context_output_strides
+
+from torch_rvv.errors import TorchRvvError
+from torch_rvv.knobs import knobs
+from torch_rvv.plugin import cachekey
+from torch_rvv.runtime import record
+from torch_rvv.runtime.context import current_placement, placed
+from torch_rvv.runtime.program import Program
+
+
+def wanted() -> bool:
+    """Whether graphs may come from disk: not where a user wants to see or check how they are made."""
+    return not (knobs.debug or knobs.dump or knobs.verify or knobs.force_fallback)
+
+
+def key() -> str:
+    """What a compiled graph of ours depends on besides the graph: our source, tools, options."""
+    placement = current_placement()
+    who = (placement.gemm, placement.conv, placement.attention)
+    return "|".join([cachekey.environment_key(), placement.codegen.key(), *who, knobs.fallback])
+
+
+def prepare() -> None:
+    """Give Inductor the digest of Triton's files for its part of the key.
+
+    Made anew, it costs a quarter of a second of each process's first compile, as Triton's library has 460 MB. Like
+    ccache, we take a library whose path, size and time of change are those of last time for the same one.
+    """
+    root = Path(triton.__file__).parent
+    found = hashlib.sha256(triton.__version__.encode())
+    for path in sorted(root.rglob("*.py")):
+        found.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    for path in sorted(root.glob("_C/*.so")):
+        found.update(_library_digest(path))
+    with suppress(RuntimeError):  # Someone asked before: theirs is as good.
+        triton_key.set(found.hexdigest())  # type: ignore[attr-defined]
+
+
+def _library_digest(path: Path) -> bytes:
+    stat = path.stat()
+    held = hashlib.sha256(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
+    note = knobs.cache_dir / f"digest-{held[:24]}"
+    if note.exists():
+        return note.read_bytes()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    with suppress(OSError):  # A folder that cannot be written costs time only.
+        write_atomic(str(note), digest, make_dirs=True)
+    return digest
+
+
+class KeyPass(CustomGraphModulePass):
+    """A pass that changes nothing: passes are where Inductor asks a backend for its part of the cache key."""
+
+    def __call__(self, gm: torch.fx.GraphModule) -> None:
+        pass
+
+    def uuid(self) -> str:
+        return key() if placed() else "torch_rvv: not in use"
+
+
+@dataclass
+class SavedGraph(OutputCode):
+    """One compiled graph for AOTAutograd. run: what executes it; output_strides: as Inductor's."""
+
+    run: Callable[[Any], Any] | None
+    output_strides: Any
+    saved: bytes = b""
+    _boxed_call: bool = True
+
+    @staticmethod
+    def of(compiled: Any) -> SavedGraph:
+        """The result of Inductor's compile_fx_inner, or a plain callable for a graph without operations."""
+        return SavedGraph(compiled, getattr(compiled, "output_strides", None))
+
+    def __call__(self, inputs: Sequence[Any]) -> Any:
+        assert self.run is not None
+        return self.run(inputs)
+
+    def prepare_for_serialization(self) -> None:
+        """Drop what cannot be saved. Raises BypassAOTAutogradCache for a graph that is not all ours."""
+        if not self.saved:
+            self.saved = _dump(_program(self.run))
+        self.run = None
+
+    def post_compile(self, example_inputs: Sequence[Any], constants: Any, graph_kwargs: Any) -> None:
+        """Make a graph from disk ready to run, in this process and on the device of this compile."""
+        set_tracing_context_output_strides(example_inputs, self)  # type: ignore[arg-type]
+        program: Program = pickle.loads(self.saved)
+        record.restore(program.record)
+        self.run = program.run
+
+    def set_triton_bundle(self, triton_bundle: Any) -> None:
+        """Nothing to keep: a program has its kernels' binaries in it."""
+
+
+def _program(compiled: Any) -> Program:
+    """The Program behind what Inductor made of a graph."""
+    module = getattr(getattr(compiled, "current_callable", None), "__self__", None)
+    program = getattr(getattr(module, "compiled_fn", None), "__self__", None)
+    if not isinstance(program, Program):
+        raise BypassAOTAutogradCache("torch_rvv: the graph is not a program")
+    return program
+
+
+def _dump(program: Program) -> bytes:
+    try:
+        return pickle.dumps(program)
+    except (TorchRvvError, pickle.PicklingError, TypeError, AttributeError, RuntimeError) as error:
+        raise BypassAOTAutogradCache(f"torch_rvv: {error}") from error
