@@ -238,3 +238,12 @@ def test_modules_can_be_imported_in_any_order(first):
 def test_importing_the_package_loads_neither_torch_nor_triton():
     script = "import sys, torch_rvv; assert not {'torch', 'triton', 'torch_mlir'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_single_result_that_is_a_tensor_subclass(rvv):
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    a, b = torch.randn(5, 7), torch.randn(5, 7)
+    out = torch.compile(lambda x: x.relu() + 1, backend="rvv")(TwoTensor(a, b))
+    assert_same(out.a, a.relu() + 1)
+    assert_same(out.b, b.relu() + 1)

@@ -41,6 +41,11 @@ class RvvConverter(FxConverter):
             node = self.buffer_to_node[name]
             node.meta["val"] = V.fake_mode.from_tensor(node.meta["val"])
 
+    def _generate_outputs(self) -> Any:
+        # Always a list: Inductor's single result, bare, would be taken apart where tensor subclasses are put together.
+        result = super()._generate_outputs()
+        return result if isinstance(result, list) else [result]
+
     def _import_kernel(self, code: str, kernel_name: str) -> Any:
         tuner = super()._import_kernel(code, kernel_name)
         prefer_compiled(tuner)
