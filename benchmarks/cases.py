@@ -158,6 +158,8 @@ def _products() -> None:
     for name, dtype in _DTYPES.items():
         for m, n, k in ((128, 128, 128), (512, 512, 512), (1024, 1024, 1024)):
             _product(f"matmul/{m}x{n}x{k}{name}", torch.mm, (m, k), (k, n), dtype)
+    for m, n, k in ((128, 128, 128), (512, 512, 512), (1024, 1024, 1024)):
+        _product(f"int_mm/{m}x{n}x{k}", torch._int_mm, (m, k), (k, n), torch.int8, reach=128.0)
     for m, n, k in ((1, 4096, 4096), (8, 4096, 1024), (126, 127, 130)):
         _product(f"matmul/{m}x{n}x{k}", torch.mm, (m, k), (k, n))
     _product("linear/128x768x768", F.linear, (128, 768), (768, 768), n=768)
@@ -187,10 +189,10 @@ _DTYPES = {"": torch.float32, "/f16": torch.float16, "/bf16": torch.bfloat16}
 
 
 def _product(name: str, function: Callable[..., Any], a: tuple[int, ...], b: tuple[int, ...],
-             dtype: torch.dtype = torch.float32, n: int | None = None) -> None:  # fmt: skip
-    """A case of the suite gemm: a @ b, or with n rows in b a @ b.T."""
+             dtype: torch.dtype = torch.float32, n: int | None = None, reach: float = 1.0) -> None:  # fmt: skip
+    """A case of the suite gemm: a @ b, or with n rows in b a @ b.T, of numbers up to reach."""
     count = math.prod(a[:-1]) * (n or b[-1])
-    inputs = _inputs(*(_uniform(*shape, dtype=dtype, low=-1.0, high=1.0) for shape in (a, b)))
+    inputs = _inputs(*(_uniform(*shape, dtype=dtype, low=-reach, high=reach) for shape in (a, b)))
     add(name, function, inputs, None, 2 * a[-1], count, "gemm")
 
 

@@ -3,9 +3,10 @@
     %d = tt.dot %a, %b, %c : tensor<64x32xf16> * tensor<32x128xf16> -> tensor<64x128xf32>
     →  Fill(A, extf %a); Fill(B, extf %b); Dot(A, B, into = buffer of %c)
 
-Half-precision and 8-bit inputs are widened once a tile, so that products and sums are those of the
-accumulator: f32 for floats (f64 for f64), i32 for integers. An f16 result is rounded once, at the end. Plain
-loads of the accumulator's type are read where they stand. Scaled products (mxfp) widen and scale first.
+Products and sums are those of the accumulator: f32 for floats (f64 for f64), i32 for integers. Inputs are widened
+once a tile: 8-bit ones to i16, bf16 to f32; the rest of the way, and f16, is the multiplication's own (vwmacc,
+vfwmacc). An f16 result is rounded once, at the end. Plain loads of the right type are read where they stand.
+Scaled products (mxfp) widen and scale first.
 Declines: scaled products whose operands are packed along another axis than K.
 """
 
@@ -32,6 +33,28 @@ def widened(graph: Graph, node: Node, elem: str) -> Node:
     if elem[0] == "i":
         return graph.as_width(node, elem)
     return graph.map("arith.extf", [node], elem)
+
+
+def _halves(graph: Graph, node: Node) -> Node | None:
+    """An f32 tensor that is widened f16, as f16."""
+    if node.elem == "f16":
+        return node
+    if node.kind == "map" and node.op == "arith.extf":
+        return _halves(graph, node.args[0])
+    if node.kind in VIEWS and node.shape is not None:
+        inner = _halves(graph, node.args[0])
+        return None if inner is None else view(graph, node.kind, inner, node.shape, node.attr)
+    return None
+
+
+def _operands(graph: Graph, a: Node, b: Node, elem: str) -> tuple[Node, Node]:
+    """Both operands in the type that they are multiplied from: the accumulator's, or half of it."""
+    if elem == "i32" and {a.elem, b.elem} <= {"i8", "i16"}:
+        return widened(graph, a, "i16"), widened(graph, b, "i16")
+    halves = [_halves(graph, node) for node in (a, b)] if elem == "f32" and graph.half else []
+    if halves and halves[0] is not None and halves[1] is not None:
+        return halves[0], halves[1]
+    return widened(graph, a, elem), widened(graph, b, elem)
 
 
 def _direct(node: Node, columns: bool) -> bool:
@@ -138,11 +161,7 @@ def _domain(graph: Graph, masks: Sequence[Node | None], shape: tuple[int, ...]) 
         return None
     domain = parts[0] if len(parts) == 1 else graph.map("arith.andi", parts, "i1")
     space = Space.over(shape)
-    if Analysis(space).restrict(domain) or space.guards:
-        return None
-    # The inner loop has a number of steps that is known.
-    bounds = [p for d in space.index[-1].coefs for p in space.high.get(d, ())]
-    return domain if all(p.constant is not None for p in bounds) else None
+    return None if Analysis(space).restrict(domain) or space.guards else domain
 
 
 def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str | None) -> Node:
@@ -152,20 +171,20 @@ def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str 
         return on_unit
     elem = c.elem if c.elem in ("f64", "f32", "i32") else "f32"
     assert a.shape is not None and b.shape is not None and c.shape is not None
+    a, b = _operands(graph, a, b, elem)
     found = [_bounded(graph, node) for node in (a, b)]
     domain = _domain(graph, [mask for _, mask, _ in found], (*c.shape, a.shape[-1]))
     if domain is None:
         found = [(node, None, not _has_mask(node)) for node in (a, b)]
     operands = []
     for (node, mask, whole), columns in zip(found, (False, True), strict=True):
-        wide = widened(graph, node, elem)
-        if whole and _direct(wide, columns):
-            operands.append(wide)
+        if whole and _direct(node, columns):
+            operands.append(node)
         elif mask is None:
-            operands.append(materialise(graph, wide, where))
+            operands.append(materialise(graph, node, where))
         else:
-            operands.append(graph.buffer(wide.shape, elem))
-            graph.append(Fill(where, shape=wide.shape, domain=mask, buffer=operands[-1], value=wide))
+            operands.append(graph.buffer(node.shape, node.elem))
+            graph.append(Fill(where, shape=node.shape, domain=mask, buffer=operands[-1], value=node))
     a, b = operands
     assert a.shape is not None and b.shape is not None
     if in_place and c.kind == "buffer" and c.elem == elem:
@@ -273,14 +292,14 @@ def dot_scaled(graph: Graph, op: Any) -> Sequence[Node] | None:
     for flag in ("lhs_k_pack", "rhs_k_pack"):
         if flag in op.attributes and str(op.attributes[flag]) == "false":
             raise Declined("a scaled product packed along another axis than K", where=source_line(op))
-    a, a_scale, b, b_scale, c = _operands(graph, op)
+    a, a_scale, b, b_scale, c = _scaled_operands(graph, op)
     rank = len(a.shape or ())
     left = _scaled(graph, a, kinds[0], a_scale, rank - 1)
     right = _scaled(graph, b, kinds[1], b_scale, rank - 2)
     return [product(graph, left, right, c, _last_use(op), source_line(op))]
 
 
-def _operands(graph: Graph, op: Any) -> tuple[Node, Node | None, Node, Node | None, Node]:
+def _scaled_operands(graph: Graph, op: Any) -> tuple[Node, Node | None, Node, Node | None, Node]:
     """(a, its scale, b, its scale, c): `scales` says which scales there are."""
     a, *rest, c = graph.operands(op)
     scales = op.attributes["scales"].value

@@ -134,13 +134,20 @@ class Generic:
         self.outputs += outputs
 
     def dot(self, part: Part, root: Dot) -> None:
-        """acc(rows, columns) += a(rows, k) * b(k, columns), the last dimension of the space being k."""
+        """acc(rows, columns) += a(rows, k) * b(k, columns), the last dimension of the space being k.
+
+        Narrower operands are widened where they are multiplied: exact, and one instruction with the product.
+        """
         *batch, row, column, depth = self.space.index
         assert root.buffer is not None
         self.reduced |= set(depth.coefs)
         elem, w = root.buffer.elem, self.body_writer
-        a = self.body.value(part.values[0], (*batch, row, depth))
-        b = self.body.value(part.values[1], (*batch, depth, column))
+        extend = "arith.extsi" if elem[0] == "i" else "arith.extf"
+        operands = []
+        for node, index in zip(part.values[:2], ((*batch, row, depth), (*batch, depth, column)), strict=True):
+            value = self.body.value(node, index)
+            operands.append(value if node.elem == elem else w.op(f"{extend} {value} : {node.elem} to {elem}"))
+        a, b = operands
         form = flat(root.buffer, (*batch, row, column))
         operand = Operand(root.buffer, elem, self.body.final(form), w.fresh("acc"), root.where)
         acc = operand.argument

@@ -67,7 +67,9 @@ class Graph:
         self.prints: list[dict[str, Any]] = []
         self.lanes: tuple[int, ...] | None = None
         self.saturate = True
+        # The target's matrix unit, and whether it multiplies f16 into f32.
         self.matrix: str | None = None
+        self.half = False
         self.addresses = False
         self.name = ""
         self._constants: dict[tuple[str, str], Node] = {}

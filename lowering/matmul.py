@@ -44,12 +44,14 @@ class Access:
 
 @dataclass(frozen=True)
 class Contraction:
-    """A nest that this file can write. outer: batch dimensions. row is None for a single row."""
+    """A nest that this file can write. elem: the type of C, narrow: of A and B, the same or half as wide. outer: batch
+    dimensions. row is None for a single row."""
 
     a: Access
     b: Access
     c: Access
     elem: str
+    narrow: str
     sizes: list[str | int]
     outer: list[int]
     row: int | None
@@ -58,8 +60,18 @@ class Contraction:
 
 
 def _multiply_add(block: Any) -> tuple[Any, Any, Any] | None:
-    """(a, b, acc): the arguments of a body that is acc + a*b and nothing else."""
+    """(a, b, acc): the arguments of a body that is acc + a*b, of a and b or of both widened, and nothing else."""
     *ops, last = [o.operation for o in block.operations]
+    if len(ops) > 2 and ops[0].name == ops[1].name and ops[0].name in ("arith.extsi", "arith.extf"):
+        narrow = {op.results[0]: op.operands[0] for op in ops[:2]}
+        found = _product_sum(ops[2:], last)
+        if found is None or not all(v in narrow for v in found[:2]):
+            return None
+        return narrow[found[0]], narrow[found[1]], found[2]
+    return _product_sum(ops, last)
+
+
+def _product_sum(ops: list[Any], last: Any) -> tuple[Any, Any, Any] | None:
     if [op.name for op in ops] == ["math.fma"] and last.operands[0] == ops[0].results[0]:
         a, b, acc = ops[0].operands
         return a, b, acc
@@ -79,8 +91,13 @@ def match(nest: Any, soft: Callable[[str], bool]) -> Contraction | None:
     if any(o is None for o in operands) or operands[2] is not nest.outputs[0]:
         return None
     a, b, c = operands
-    elem = c.view.elem
-    if any(o.view.elem != elem for o in operands) or soft(elem):
+    elem, narrow = c.view.elem, a.view.elem
+    if (
+        b.view.elem != narrow
+        or soft(elem)
+        or soft(narrow)
+        or bits_of(elem) not in (bits_of(narrow), 2 * bits_of(narrow))
+    ):
         return None
     (depth,) = nest.reductions
     column = next((d for d in c.dims if c.stride(d) == 1 and b.stride(d) == 1 and a.stride(d) == 0), None)
@@ -93,9 +110,9 @@ def match(nest: Any, soft: Callable[[str], bool]) -> Contraction | None:
         Access(o.view.base, o.view.offset, {d: o.stride(d) for d in range(len(nest.sizes))}, o.view.addressed)
         for o in (a, b, c)
     ]
-    if any(x.addressed for x in accesses) or not isinstance(nest.sizes[depth], int) or nest.sizes[depth] < 1:
+    if any(x.addressed for x in accesses) or nest.sizes[depth] == 0:
         return None
-    return Contraction(*accesses, elem, nest.sizes, outer, row, column, depth)
+    return Contraction(*accesses, elem, narrow, nest.sizes, outer, row, column, depth)
 
 
 class Kernel:
@@ -107,6 +124,7 @@ class Kernel:
         self.rows = ROWS[self.lmul]
         self.lanes = max(2, self.lmul * 64 // bits_of(contraction.elem))
         self.vector = f"vector<[{self.lanes}]x{contraction.elem}>"
+        self.narrow = f"vector<[{self.lanes}]x{contraction.narrow}>"
         self.masks = f"vector<[{self.lanes}]xi1>"
 
     def _lmul(self, wanted: int | None) -> int:
@@ -145,30 +163,41 @@ class Kernel:
             total = self._add(total, self._mul(access.strides[dim], position))
         return total
 
-    def _pointer(self, access: Access, offset: str | int) -> str:
-        where = self.w.op(f"arith.index_cast {self.index(offset)} : index to i64")
-        return self.w.op(f"llvm.getelementptr {access.base}[{where}] : (!llvm.ptr, i64) -> !llvm.ptr, {self.of.elem}")
-
-    def _ahead(self, pointer: str, offset: str | int) -> str:
+    def _ahead(self, pointer: str, offset: str | int, elem: str) -> str:
         """A pointer so many elements on."""
         if offset == 0:
             return pointer
         where = self.w.op(f"arith.index_cast {self.index(offset)} : index to i64")
-        return self.w.op(f"llvm.getelementptr {pointer}[{where}] : (!llvm.ptr, i64) -> !llvm.ptr, {self.of.elem}")
+        return self.w.op(f"llvm.getelementptr {pointer}[{where}] : (!llvm.ptr, i64) -> !llvm.ptr, {elem}")
 
-    def _load(self, pointer: str) -> str:
+    def _load(self, pointer: str, kind: str) -> str:
         """A vector of the strip."""
         return self.w.op(
             f'llvm.call_intrinsic "llvm.vp.load"({pointer}, {self.mask}, {self.evl})'
-            f" : (!llvm.ptr, {self.masks}, i32) -> {self.vector}"
+            f" : (!llvm.ptr, {self.masks}, i32) -> {kind}"
         )
 
+    def _scalar(self, pointer: str, volatile: str = "") -> str:
+        return self.w.op(f"llvm.load {volatile}{pointer} : !llvm.ptr -> {self.of.narrow}")
+
     def _fma(self, a: str, b: str, acc: str) -> str:
+        if self.narrow != self.vector:
+            return self._widening_fma(a, b, acc)
         splat = self.w.op(f"vector.broadcast {a} : {self.of.elem} to {self.vector}")
         if self.of.elem[0] == "i":
             product = self.w.op(f"arith.muli {splat}, {b} : {self.vector}")
             return self.w.op(f"arith.addi {acc}, {product} : {self.vector}")
         return self.w.op(f"math.fma {splat}, {b}, {acc} : {self.vector}")
+
+    def _widening_fma(self, a: str, b: str, acc: str) -> str:
+        """acc + a*b of operands half as wide, by name: LLVM folds a widening that several products share for integers
+        only."""
+        name, mode = ("vwmacc", []) if self.of.elem[0] == "i" else ("vfwmacc", [self.mode])
+        values = [acc, a, b, *mode, self.length, self.policy]
+        types = [self.vector, self.of.narrow, self.narrow, *["i64"] * (len(values) - 3)]
+        return self.w.op(
+            f'llvm.call_intrinsic "llvm.riscv.{name}"({", ".join(values)}) : ({", ".join(types)}) -> {self.vector}'
+        )
 
     # -- loops
 
@@ -178,7 +207,20 @@ class Kernel:
         self.mask = w.op(f"arith.constant dense<true> : {self.masks}")
         self.true = w.op("arith.constant true")
         self.factor = w.op(f"arith.constant {self.lanes} : i32")
-        self._outer(list(self.of.outer), {})
+        # Rounding as the machine is set to; what lies behind the length may be anything.
+        self.mode, self.policy = (w.op(f"arith.constant {n} : i64") for n in (7, 3))
+        steps = self.of.sizes[self.of.depth]
+        self.rounds: str | int
+        self.rest: str | int
+        if isinstance(steps, int):
+            self.rounds, self.rest = divmod(steps - 1, UNROLL)
+            self._outer(list(self.of.outer), {})
+            return
+        following = w.op(f"arith.subi {steps}, {w.constant(1)} : index")
+        self.rounds = w.op(f"arith.divui {following}, {w.constant(UNROLL)} : index")
+        self.rest = w.op(f"arith.remui {following}, {w.constant(UNROLL)} : index")
+        with w.block(f"scf.if {w.op(f'arith.cmpi sgt, {steps}, {w.constant(0)} : index')} {{"):
+            self._outer(list(self.of.outer), {})
 
     def _outer(self, dims: list[int], at: dict[int, str | int]) -> None:
         if not dims:
@@ -201,6 +243,7 @@ class Kernel:
                 f'llvm.call_intrinsic "llvm.experimental.get.vector.length"({left}, {self.factor}, {self.true})'
                 " : (i64, i32, i1) -> i32"
             )
+            self.length = w.op(f"arith.extui {self.evl} : i32 to i64")
             self._rows({**at, self.of.column: j})
             done = w.op(f"arith.index_castui {self.evl} : i32 to index")
             w.line(f"scf.yield {w.op(f'arith.addi {j}, {done} : index')} : index")
@@ -238,36 +281,32 @@ class Kernel:
     def _tile(self, rows: int, at: dict[int, str | int]) -> None:
         """One block of rows: all of the depth with its accumulators in registers."""
         of, w, row = self.of, self.w, self.of.row
-        steps = of.sizes[of.depth]
-        assert isinstance(steps, int)
         a0, b0, c0 = (self._offset(x, at) for x in (of.a, of.b, of.c))
         places = [0 if row is None else self._mul(of.a.strides[row], r) for r in range(rows)]
-        pointers = [self._pointer(of.b, b0), *(self._pointer(of.a, self._add(a0, p)) for p in places)]
-        targets = [self._add(c0, 0 if row is None else self._mul(of.c.strides[row], r)) for r in range(rows)]
-        state = [self._load(self._pointer(of.c, t)) for t in targets]
+        pointers = [self._ahead(of.b.base, b0, of.narrow)]
+        pointers += [self._ahead(of.a.base, self._add(a0, p), of.narrow) for p in places]
+        offsets = [self._add(c0, 0 if row is None else self._mul(of.c.strides[row], r)) for r in range(rows)]
+        targets = [self._ahead(of.c.base, offset, of.elem) for offset in offsets]
+        state = [self._load(target, self.vector) for target in targets]
         state += self._step_loads(pointers, 0)
-        rounds = (steps - 1) // UNROLL
-        pointers = self._moved(pointers, 1)
-        if rounds:
-            state, pointers = self._depth_loop(rows, pointers, rounds, state)
-        for k in range(steps - 1 - rounds * UNROLL):
-            state = [*self._products(rows, state), *self._step_loads(pointers, k)]
+        state, pointers = self._depth_loop(rows, self._moved(pointers, 1), self.rounds, state, UNROLL)
+        state, pointers = self._depth_loop(rows, pointers, self.rest, state, 1)
         for target, acc in zip(targets, self._products(rows, state), strict=True):
             w.line(
-                f'llvm.call_intrinsic "llvm.vp.store"({acc}, {self._pointer(of.c, target)}, {self.mask}, {self.evl})'
+                f'llvm.call_intrinsic "llvm.vp.store"({acc}, {target}, {self.mask}, {self.evl})'
                 f" : ({self.vector}, !llvm.ptr, {self.masks}, i32) -> ()"
             )
 
     def _step_loads(self, pointers: list[str], k: int) -> list[str]:
         """B's vector and A's scalars, k steps along the depth from where the pointers stand."""
         b, *rows = self._moved(pointers, k)
-        return [self._load(b), *(self.w.op(f"llvm.load {a} : !llvm.ptr -> {self.of.elem}") for a in rows)]
+        return [self._load(b, self.narrow), *(self._scalar(a) for a in rows)]
 
     def _moved(self, pointers: list[str], k: int) -> list[str]:
         """B's pointer and A's, k steps on."""
         of = self.of
         strides = [of.b.strides[of.depth], *[of.a.strides[of.depth]] * (len(pointers) - 1)]
-        return [self._ahead(p, self._mul(s, k)) for p, s in zip(pointers, strides, strict=True)]
+        return [self._ahead(p, self._mul(s, k), of.narrow) for p, s in zip(pointers, strides, strict=True)]
 
     def _products(self, rows: int, state: list[str]) -> list[str]:
         accs, b, scalars = state[:rows], state[rows], state[rows + 1 :]
@@ -282,30 +321,38 @@ class Kernel:
         for r in range(rows):
             done.append(self._fma(scalars[r], b, accs[r]))
             if r == min(1, rows - 1):
-                vector = self._load(pointers[0])
+                vector = self._load(pointers[0], self.narrow)
             # Volatile, so that it stays where it stands.
-            following.append(self.w.op(f"llvm.load volatile {pointers[1 + r]} : !llvm.ptr -> {self.of.elem}"))
+            following.append(self._scalar(pointers[1 + r], "volatile "))
             self.w.line(f"func.call @{HERE}() : () -> ()")
         return [*done, vector, *following]
 
-    def _depth_loop(self, rows: int, pointers: list[str], rounds: int, state: list[str]) -> tuple[list[str], list[str]]:
-        """UNROLL steps a round. The pointers are carried, for otherwise each would be worked out anew from k; they
+    def _depth_loop(
+        self, rows: int, pointers: list[str], rounds: str | int, state: list[str], unroll: int
+    ) -> tuple[list[str], list[str]]:
+        """Rounds of so many steps. The pointers are carried, for otherwise each would be worked out anew from k; they
         are one step ahead, so that they move only after their last use."""
+        if rounds == 0:
+            return state, pointers
+        if rounds == 1:
+            for step in range(unroll):
+                state = [*self._products(rows, state), *self._step_loads(pointers, step)]
+            return state, self._moved(pointers, unroll)
         w = self.w
         k, result = w.fresh("k"), w.fresh("acc")
         initial = [*state, *pointers]
         inside = [w.fresh("s") for _ in initial]
-        kinds = [*[self.vector] * (rows + 1), *[self.of.elem] * rows, *["!llvm.ptr"] * len(pointers)]
+        kinds = [*[self.vector] * rows, self.narrow, *[self.of.narrow] * rows, *["!llvm.ptr"] * len(pointers)]
         types = ", ".join(kinds)
         carried = ", ".join(f"{i} = {s}" for i, s in zip(inside, initial, strict=True))
         with w.block(
-            f"{result}:{len(initial)} = scf.for {k} = {w.constant(0)} to {w.constant(rounds)} step {w.constant(1)}"
+            f"{result}:{len(initial)} = scf.for {k} = {w.constant(0)} to {self.index(rounds)} step {w.constant(1)}"
             f" iter_args({carried}) -> ({types}) {{"
         ):
             now, here = inside[: len(state)], inside[len(state) :]
-            for step in range(UNROLL):
+            for step in range(unroll):
                 now = self._interleaved(rows, now, self._moved(here, step))
-            w.line(f"scf.yield {', '.join([*now, *self._moved(here, UNROLL)])} : {types}")
+            w.line(f"scf.yield {', '.join([*now, *self._moved(here, unroll)])} : {types}")
         names = [f"{result}#{i}" for i in range(len(initial))]
         return names[: len(state)], names[len(state) :]
 

@@ -48,7 +48,7 @@ def _signature(elem: str) -> str:
     return _SIGNATURE.get(elem, elem)
 
 
-def build(module: Any, saturate: bool = True, matrix: str | None = None) -> Graph:
+def build(module: Any, saturate: bool = True, matrix: str | None = None, half: bool = False) -> Graph:
     """The graph of a TTIR module's one public function."""
     functions = [op.operation for op in module.body.operations if op.operation.name == "func.func"]
     public = [
@@ -60,7 +60,7 @@ def build(module: Any, saturate: bool = True, matrix: str | None = None) -> Grap
         raise Declined(f"a module with {len(public)} kernels")
     (function,) = public
     graph = Graph(deep.settle)
-    graph.saturate, graph.matrix = saturate, matrix
+    graph.saturate, graph.matrix, graph.half = saturate, matrix, half
     graph.name = function.attributes["sym_name"].value
     graph.callees = {f.attributes["sym_name"].value: f for f in functions if f != function}
     arguments = _arguments(graph, function)
@@ -124,7 +124,7 @@ def written(graph: Graph) -> list[int]:
 def ttir_to_linalg(text: str, metadata: dict[str, Any], options: Any) -> str:
     """Stage function. Raises Declined with the Triton source line."""
     with context():
-        graph = build(read(text), options.saturate, options.target.matrix)
+        graph = build(read(text), options.saturate, options.target.matrix, options.target.has("zvfh"))
         hazards.settle(graph, options.noalias)
         share.settle(graph)
         result, accesses = to_linalg.function(graph, options.noalias)

@@ -10,18 +10,18 @@ from torch_rvv.runtime import record
 import torch_rvv
 from torch_rvv.gemm import Problem, block_sizes, choose
 
-F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
-TOLERANCE = {F32: 2e-6, F16: 1e-3, BF16: 8e-3}
+F64, F32, F16, BF16, I8 = torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int8
+TOLERANCE = {F64: 1e-14, F32: 2e-6, F16: 1e-3, BF16: 8e-3}
 
 
-def agree(function, *args, options=None, dynamic=False):
-    """Compiled all by us, and as exact as the type allows (against f64); returns the graphs."""
+def agree(function, *args, options=None, dynamic=False, terms=1000):
+    """Compiled all by us, and as exact as the type allows sums of so many terms (against f64); returns the graphs."""
     torch._dynamo.reset()
     with record.collecting() as graphs:
         ours = torch.compile(function, backend="rvv", options=options, dynamic=dynamic)(*args)
     wanted = function(*(a.double() for a in args))
     error = (ours.double() - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30) if wanted.numel() else 0
-    assert ours.shape == wanted.shape and error <= TOLERANCE[ours.dtype], error
+    assert ours.shape == wanted.shape and error <= TOLERANCE[ours.dtype] * max(1.0, terms / 1000) ** 0.5, error
     assert all(k.compiled for g in graphs for k in g.kernels)
     return graphs
 
@@ -93,7 +93,7 @@ def test_products_are_left_to_aten_where_asked_or_where_there_is_no_kernel():
     x, w = torch.randn(5, 8), torch.randn(8, 6)
     report = torch_rvv.explain(lambda x, w: (x @ w).relu(), x, w, options={"gemm": "aten"})
     assert report.extern and "5x8 @ 8x6 is left to aten" in str(report)
-    report = torch_rvv.explain(lambda x, w: (x @ w).relu(), x.double(), w.double())
+    report = torch_rvv.explain(lambda x, w: (x @ w).relu(), x.int(), w.int())
     assert report.extern and "a type that has no kernel" in str(report)
     with pytest.raises(BackendCompilerFailed, match="nobody by that name"):
         torch_rvv.explain(torch.mm, x, w, options={"gemm": "blas"})
@@ -102,9 +102,45 @@ def test_products_are_left_to_aten_where_asked_or_where_there_is_no_kernel():
 @pytest.mark.ir
 def test_choices_and_block_sizes():
     assert choose(Problem(5, 6, 7, F32, F32), "auto")[0] and choose(Problem(None, 6, 7, F16, F16), "rvv")[0]
-    for problem in (Problem(5, 6, None, F32, F32), Problem(5, 6, 9000, F32, F32), Problem(5, 6, 7, F32, F16)):
+    assert choose(Problem(5, 6, None, F32, F32), "auto")[0] and choose(Problem(5, 6, 9000, F32, F32), "auto")[0]
+    assert choose(Problem(5, 6, 7, I8, I8), "auto")[0]
+    for problem in (Problem(5, 1, 7, F32, F32), Problem(0, 6, 9, F32, F32), Problem(5, 6, 7, F32, F16)):
         assert not choose(problem, "auto")[0]
     for m, n, k in ((1000, 1000, 8192), (3, 5, 7), (128, 768, 768), (64, 50257, 64)):
         blocks = block_sizes(m, n, k)
         depth = 1 << (k - 1).bit_length()
-        assert blocks["YBLOCK"] * depth <= 1 << 20 and blocks["XBLOCK"] * depth <= 1 << 20
+        assert "R0_BLOCK" not in blocks and blocks["YBLOCK"] * depth <= 1 << 20 and blocks["XBLOCK"] * depth <= 1 << 20
+
+
+@pytest.mark.board
+@pytest.mark.parametrize(("m", "n", "k"), [(60, 100, 147), (3, 33, 7), (128, 128, 128), (9, 20, 9000)])
+def test_products_of_bytes_are_exact(m, n, k):
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(-128, 128, s, generator=generator, dtype=I8) for s in ((m, k), (n, k)))
+    a[0], b[0] = -128, -128  # The largest sum that k terms can have.
+    for function in (lambda a, b: torch._int_mm(a, b.t()), lambda a, b: torch._int_mm(a, b.t()).float() * 0.5 + 1):
+        torch._dynamo.reset()
+        with record.collecting() as graphs:
+            ours = torch.compile(function, backend="rvv")(a, b)
+        assert torch.equal(ours, function(a, b))
+        assert not any(g.extern for g in graphs) and all(k.compiled for g in graphs for k in g.kernels)
+
+
+@pytest.mark.board
+@pytest.mark.parametrize("dtype", [F64, F32, BF16], ids=str)
+def test_a_long_inner_size_is_cut_into_blocks(dtype):
+    torch.manual_seed(0)
+    a, b = torch.randn(13, 9001).to(dtype), torch.randn(21, 9001).to(dtype)
+    (graph,) = agree(lambda a, b: (a @ b.t()).relu() + 1, a, b, terms=9001)
+    assert not graph.extern
+
+
+@pytest.mark.board
+def test_a_dynamic_inner_size():
+    torch._dynamo.reset()
+    function = torch.compile(torch.matmul, backend="rvv", dynamic=True)
+    with record.collecting() as graphs:
+        for k in (33, 64, 1500, 2):
+            a, b = torch.randn(3, 17, k), torch.randn(3, k, 21)
+            torch.testing.assert_close(function(a, b), a @ b, rtol=1e-5, atol=1e-4)
+    assert len(graphs) == 1 and not graphs[0].extern

@@ -99,10 +99,16 @@ def test_a_product_of_plain_loads_reads_them_where_they_stand():
     assert text.count("math.fma") == 1 and text.count("memref.alloca") == 1
 
 
-def test_half_precision_operands_are_widened_before_the_product():
-    text, _ = linalg(PRODUCT.replace("ELEM", "f16"), "%p: !tt.ptr<f16>, %q: !tt.ptr<f32>")
+def test_bfloat16_operands_are_widened_before_the_product():
+    text, _ = linalg(PRODUCT.replace("ELEM", "bf16"), "%p: !tt.ptr<bf16>, %q: !tt.ptr<f32>")
     body = text[text.index("math.fma") - 400 : text.index("math.fma")]
     assert "extf" not in body.split("^bb0")[-1] and text.count("arith.extf") == 2
+
+
+def test_float16_operands_are_read_where_they_stand():
+    text, _ = linalg(PRODUCT.replace("ELEM", "f16"), "%p: !tt.ptr<f16>, %q: !tt.ptr<f32>")
+    assert text.count("memref.alloca") == 1
+    assert text[: text.index("math.fma")].rpartition("^bb0")[2].count("arith.extf") == 2
 
 
 def test_an_early_return_is_a_branch_around_the_rest():

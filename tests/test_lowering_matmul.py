@@ -8,13 +8,14 @@ from torch_rvv.lowering import llvm
 from torch_rvv.lowering.pipeline import lower
 
 from torch_rvv.knobs import CodegenOptions
+from torch_rvv.target import TARGETS
 
 pytestmark = pytest.mark.ir
 
 
-def vector(body: str, arguments: str = "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>"):
+def vector(body: str, arguments: str = "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>", target: str = "k1"):
     """(assembly, metadata) of a kernel whose body is given."""
-    options = CodegenOptions()
+    options = CodegenOptions(target=TARGETS[target])
     stages, metadata = lower(f"module {{\n tt.func public @k({arguments}) {{\n{body}\n tt.return\n }}\n}}", options)
     return llvm.to_assembly(stages["llvm"], options.target), metadata
 
@@ -55,4 +56,39 @@ def test_integers_accumulate_in_32_bits():
     body = PRODUCT.replace("dense<0.0> : tensor<16x16xf32>", "dense<0> : tensor<16x16xi32>")
     body = body.replace("-> tensor<16x16xf32>", "-> tensor<16x16xi32>").replace("!tt.ptr<f32>", "!tt.ptr<i32>")
     asm, metadata = vector(body.replace("ELEM", "i8"), "%p: !tt.ptr<i8>, %q: !tt.ptr<i32>")
-    assert any("rows" in n for n in metadata["nests"]) and "vmacc.vx" in asm
+    assert any("rows" in n for n in metadata["nests"]) and "vwmacc.vx" in asm
+
+
+def test_float16_is_widened_by_the_multiplication_where_the_machine_can():
+    body = PRODUCT.replace("ELEM", "f16")
+    arguments = "%p: !tt.ptr<f16>, %q: !tt.ptr<f32>"
+    asm, metadata = vector(body, arguments)
+    assert any("rows" in n for n in metadata["nests"]) and "vfwmacc.vf" in asm and "vfwcvt" not in asm
+    asm, metadata = vector(body, arguments, target="rv64gcv")
+    assert any("rows" in n for n in metadata["nests"]) and "vfwmacc" not in asm and "vfmacc.vf" in asm
+
+
+def test_a_depth_that_is_known_at_run_time_only():
+    """for k = 0 to n: acc += p[:, k:k+16] @ p[k:k+16, :], columns and rows beyond n masked off."""
+    body = PRODUCT.replace("ELEM", "f32")
+    start, end = body.index("    %x = tt.load"), body.index("    %qs")
+    loop = """
+    %zero = arith.constant 0 : i32
+    %step = arith.constant 16 : i32
+    %none = arith.constant dense<0.0> : tensor<16x16xf32>
+    %d = scf.for %k = %zero to %n step %step iter_args(%acc = %none) -> (tensor<16x16xf32>) : i32 {
+      %left = arith.subi %n, %k : i32
+      %ls = tt.splat %left : i32 -> tensor<1x16xi32>
+      %mc = arith.cmpi slt, %over, %ls : tensor<1x16xi32>
+      %mcb = tt.broadcast %mc : tensor<1x16xi1> -> tensor<16x16xi1>
+      %lr = tt.splat %left : i32 -> tensor<16x1xi32>
+      %mr = arith.cmpi slt, %down, %lr : tensor<16x1xi32>
+      %mrb = tt.broadcast %mr : tensor<16x1xi1> -> tensor<16x16xi1>
+      %x = tt.load %pp, %mcb, %none : tensor<16x16x!tt.ptr<f32>>
+      %y = tt.load %pp, %mrb, %none : tensor<16x16x!tt.ptr<f32>>
+      %next = tt.dot %x, %y, %acc, inputPrecision = tf32 : tensor<16x16xf32> * tensor<16x16xf32> -> tensor<16x16xf32>
+      scf.yield %next : tensor<16x16xf32>
+    }
+"""
+    asm, metadata = vector(body[:start] + loop + body[end:], "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %n: i32")
+    assert any("rows" in n for n in metadata["nests"]) and "vfmul" not in asm

@@ -72,7 +72,7 @@ def test_whole_tiles_are_taken_and_other_sizes_are_vector_code(sizes, taken):
 def test_without_the_unit_nothing_names_it():
     a = torch.zeros(8, 16, dtype=torch.int8)
     compiled = plain[(1,)](a, a.t().contiguous(), torch.zeros(8, 8, dtype=torch.int32), 8, 8, 16)
-    assert "vmadot" not in compiled.asm["object"] and "vmacc" in compiled.asm["object"]
+    assert "vmadot" not in compiled.asm["object"] and "vwmacc" in compiled.asm["object"]
 
 
 def test_a_board_without_the_unit_refuses_the_code(monkeypatch):

@@ -20,12 +20,15 @@ from torch._inductor.kernel import bmm, mm, mm_common
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
 
+from torch_rvv import dot
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import current_placement, placed
 
-# Not f64: Inductor rounds the result of a product to f32.
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+PAIRS = {*((dtype, dtype) for dtype in DTYPES), (torch.int8, torch.int8)}
+# Up to here all of k is one block; beyond, and where it is dynamic, k is cut into blocks of this size.
 LONGEST_DEPTH = 8192
+DEPTH_BLOCK = 1024
 MOST_ROWS = 256
 COLUMNS = 128
 B_BYTES = 1 << 18
@@ -54,15 +57,15 @@ def choose(problem: Problem, wanted: str) -> tuple[bool, str]:
 
 
 _OBSTACLES: tuple[tuple[Callable[[Problem], bool], str], ...] = (
-    (lambda p: p.dtype not in DTYPES or p.dtype != p.other, "a type that has no kernel"),
-    (lambda p: p.k is None, "a dynamic inner size"),
-    (lambda p: p.k is not None and p.k > LONGEST_DEPTH, f"an inner size above {LONGEST_DEPTH}"),
+    (lambda p: (p.dtype, p.other) not in PAIRS, "a type that has no kernel"),
     (lambda p: 1 in (p.m, p.n, p.k) or 0 in (p.m, p.n, p.k), "a matrix of one row or column"),
 )
 
 
-def block_sizes(m: int, n: int, k: int) -> dict[str, int]:
-    """YBLOCK (rows) and XBLOCK (columns) of a program that goes over all of k."""
+def block_sizes(m: int, n: int, k: int | None) -> dict[str, int]:
+    """YBLOCK (rows) and XBLOCK (columns) of a program, and R0_BLOCK where it does not go over all of k at once."""
+    if k is None or k > LONGEST_DEPTH:
+        return {**block_sizes(m, n, DEPTH_BLOCK), "R0_BLOCK": DEPTH_BLOCK}
     depth = next_power_of_2(k)
     columns = min(next_power_of_2(n), max(32, min(COLUMNS, B_BYTES // (4 * depth))), TRITON_LIMIT // depth)
     rows = min(next_power_of_2(m), MOST_ROWS, TRITON_LIMIT // depth)
@@ -97,6 +100,7 @@ def _chosen(a: Any, b: Any) -> bool:
 @cache
 def register() -> None:
     """Let our choice stand in for Inductor's own, which knows GPUs only, while a compile of ours is under way."""
+    dot.register(_chosen)
     theirs = mm_common.use_native_matmul
 
     def use_native_matmul(a: Any, b: Any) -> bool:

@@ -124,10 +124,13 @@ class RvvChoices(InductorChoices):
             return kernel_kwargs
         tiling = groups[0]
         if gemm.is_product(features):
-            sizes = [_hint(tiling.get(prefix, 1)) for prefix in ("y", "x", "r0_")]
-            blocks = {**({"ZBLOCK": 1} if "z" in tiling else {}), **gemm.block_sizes(*sizes)}
-            config = FixedTritonConfig({**blocks, "num_warps": 1, "num_stages": 1})
-            return {**kernel_kwargs, "override_persistent_reduction": True, "fixed_config": config}
+            rows, columns = (_hint(tiling.get(prefix, 1)) for prefix in ("y", "x"))
+            blocks = gemm.block_sizes(rows, columns, _static(tiling["r0_"]))
+            config = {**({"ZBLOCK": 1} if "z" in tiling else {}), **blocks, "num_warps": 1, "num_stages": 1}
+            whole = "R0_BLOCK" not in blocks
+            return {
+                **kernel_kwargs, "override_persistent_reduction": whole, "fixed_config": FixedTritonConfig(config)
+            }  # fmt: skip
         reduces = any(p.startswith("r") and size != 1 for p, size in tiling.items())
         persistent = kernel_kwargs.get("override_persistent_reduction")
         if persistent is None:

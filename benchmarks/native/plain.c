@@ -182,6 +182,15 @@ void case_matmul(float *R out, const float *R a, const float *R b, index_t m, in
   }
 }
 
+/* Likewise of 8-bit integers. */
+void case_int_mm(int32_t *R out, const int8_t *R a, const int8_t *R b, index_t m, index_t n, index_t k) {
+  for (index_t i = 0; i < m; i++) {
+    for (index_t j = 0; j < n; j++) out[i * n + j] = 0;
+    for (index_t p = 0; p < k; p++)
+      for (index_t j = 0; j < n; j++) out[i * n + j] += a[i * k + p] * b[p * n + j];
+  }
+}
+
 /* Windows of 3 x 3, stride 2, one row and column of padding. */
 void case_max_pool(float *R out, const float *R in, index_t planes, index_t height, index_t width) {
   index_t rows = (height - 1) / 2 + 1, columns = (width - 1) / 2 + 1;
