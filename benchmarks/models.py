@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch_rvv.benchmarks.realmodels import REAL
 
 from torch_rvv.errors import OptionError
 
@@ -32,10 +33,11 @@ def build(name: str) -> Model:
     if ":" in name:
         module, _, function = name.partition(":")
         made = getattr(importlib.import_module(module), function)()
-    elif name in MODELS:
-        made = MODELS[name]()
+    elif name in MODELS or name in REAL:
+        made = (MODELS.get(name) or REAL[name])()
     else:
-        raise OptionError(f"Unknown model {name!r}", hint=f"Known: {', '.join(MODELS)}, or a module:function path.")
+        known = ", ".join((*MODELS, *REAL))
+        raise OptionError(f"Unknown model {name!r}", hint=f"Known: {known}, or a module:function path.")
     network, inputs = made
     if not isinstance(inputs, dict):
         raise OptionError(f"{name} must return (module, dict of keyword inputs)")

@@ -26,6 +26,7 @@ from torch_rvv.benchmarks.models import MODELS, build
 from torch_rvv.benchmarks.peers import inductor_cpp
 from torch_rvv.benchmarks.peers.inductor_cpp import InductorCpp
 from torch_rvv.benchmarks.peers.openblas import OpenBlas
+from torch_rvv.benchmarks.realmodels import REAL
 
 from torch_rvv.errors import InstallError, TorchRvvError
 from torch_rvv.knobs import knobs
@@ -140,7 +141,7 @@ def run(only: str | None, peers: str | None) -> list[Result]:
     """
     results = []
     compilers = [c for c in inductor_cpp.peers() if peers is None or c.name in peers.split(",")]
-    for name in only.split(",") if only else list(MODELS):
+    for name in only.split(",") if only else (*MODELS, *REAL):
         results.append(ours(name))
         operations = _operations(name) if compilers else 0
         results += [with_aten(peer(name, compiler), operations, _blas()) for compiler in compilers]

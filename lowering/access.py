@@ -13,9 +13,9 @@ whole nest (`guards`), or leaves them to be evaluated for each element.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from torch_rvv.lowering.linear import ONE, Atom, Dim, Linear, Poly
+from torch_rvv.lowering.linear import ONE, ZERO, Atom, Dim, Linear, Poly
 from torch_rvv.lowering.nodes import Node, atom_of
 
 Index = tuple[Linear, ...]
@@ -59,6 +59,18 @@ class Space:
             dims.append(dim)
             index.append(Linear(Poly(first), {dim: ONE}))
         return Space(shape, dims, tuple(index))
+
+    def in_two(self, dim: Dim, divisor: int) -> Space:
+        """The same iterations with a dim, a multiple of divisor and of no narrower bound, as divisor*outer + inner."""
+        outer, inner = Dim(dim.size // divisor, dim.name + "q"), Dim(divisor, dim.name + "r")
+        at = self.dims.index(dim)
+        index = tuple(
+            form if dim not in form.coefs
+            else Linear(form.const, {d: c for d, c in form.coefs.items() if d is not dim})
+            + Linear(ZERO, {outer: Poly(divisor), inner: ONE}).scale(form.coefs[dim])
+            for form in self.index
+        )  # fmt: skip
+        return replace(self, dims=[*self.dims[:at], outer, inner, *self.dims[at + 1 :]], index=index, requests={})
 
     def bound(self, dim: Dim) -> int:
         """A number that dim stays below."""

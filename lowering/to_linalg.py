@@ -398,13 +398,19 @@ class ToLinalg:
         self._split(group)
 
     def _split(self, group: Group) -> None:
-        """Try the group; where // or % stands in the way, again with loops over quotients around it."""
+        """Try the group; where // or % stands in the way, again with a dim as two, or with loops over quotients
+        around it."""
         space = group.space
         trial = Writer()
         Generic(group, trial, self.domain, self.accesses).write(dry=True)
         plans = _plan(space)
         if not plans:
             Generic(group, self.writer, self.domain, self.accesses).write()
+            return
+        whole = next((plan for plan in plans if _divides(space, *plan)), None)
+        if whole is not None:
+            dim, _, divisor = whole
+            self._split(Group(space.in_two(dim, divisor), group.parts))
             return
         self._nest(group, plans)
 
@@ -441,6 +447,11 @@ def _plan(space: Space) -> list[tuple[Dim, Poly, int]]:
         if usable and dim not in plans:
             plans[dim] = (dim, base, usable[0])
     return list(plans.values())
+
+
+def _divides(space: Space, dim: Dim, base: Poly, divisor: int) -> bool:
+    """Whether a dim is so many whole quotients, whatever its base."""
+    return dim.size % divisor == 0 and base.split(divisor)[1].constant == 0 and not space.high.get(dim)
 
 
 def _stored(root: Root) -> list[Node]:

@@ -19,6 +19,7 @@ from torch_rvv.plugin.alone import check_alone
 from torch_rvv.plugin.compiler import compiling
 from torch_rvv.runtime.context import Placement, placing
 from torch_rvv.runtime.device import get_device
+from torch_rvv.simplify import simplify
 from torch_rvv.target import resolve_target
 
 graphcache.prepare()
@@ -112,7 +113,7 @@ def rvv(
     def inner(graph: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
         # The backward graph is compiled later, outside of our call: set everything up again.
         with ours_only(), functorch_config.patch(bundled_autograd_cache=False), config.patch(fx_graph_cache=False):
-            return graphcache.SavedGraph.of(pywrapper.compile_graph(compile_fx_inner, graph, args, kwargs))
+            return graphcache.SavedGraph.of(pywrapper.compile_graph(compile_fx_inner, simplify(graph), args, kwargs))
 
     with ours_only():
         compiled: Any = compile_fx(gm, list(example_inputs), inner_compile=inner, decompositions=decompositions.table())

@@ -3,6 +3,7 @@
     convolution           weights (O, C*k) @ patches (C*k, pixels): the patches are never stored as a whole, since
                           Inductor computes them where the product reads them (implicit GEMM)
     depthwise             a sum over the taps of the kernel, an elementwise kernel
+    _int_mm               of uint8 as of int8 with a correction; with one row or column as a reduction
     attention             softmax(q @ k.T) @ v in f32, the softmax fused with what stands around it
 
 Transposed convolutions, other types and what the options leave to aten stay as they are. Gradients are aten's.
@@ -36,7 +37,7 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.convolution.default: convolution,
         aten._scaled_dot_product_flash_attention_for_cpu.default: attention,
     }
-    for name, rule in (("mm", mm), ("addmm", addmm), ("bmm", bmm)):
+    for name, rule in (("mm", mm), ("addmm", addmm), ("bmm", bmm), ("_int_mm", int_mm)):
         op = getattr(aten, name).default
         rules[op] = _first(rule, theirs.get(op))
     return {**theirs, **rules}
@@ -100,6 +101,19 @@ def addmm(c: Tensor, a: Tensor, b: Tensor, out_dtype: torch.dtype | None = None,
     product = bmm(a.float(), b.float())
     product = product if alpha == 1 else product * alpha
     return (product if beta == 0 else product + (c.float() if beta == 1 else c.float() * beta)).to(a.dtype)
+
+
+def int_mm(a: Tensor, b: Tensor) -> Any:
+    """aten._int_mm of int8 or uint8 (m, k) and int8 (k, n) to int32, where it is thin or unsigned."""
+    sizes = (*a.shape, b.shape[1])
+    if current_placement().gemm == "aten" or b.dtype != torch.int8 or 0 in sizes:
+        return NotImplemented
+    if a.dtype == torch.uint8:
+        # In the words of torchao, which takes it off again (simplify.py).
+        return aten._int_mm((a.int() - 128).to(torch.int8), b) + torch.sum(b, (0,), True, dtype=torch.int32) * 128
+    if 1 in (sizes[0], sizes[2]):
+        return (a[:, :, None].int() * b[None].int()).sum(1, dtype=torch.int32)
+    return NotImplemented
 
 
 # -- convolution

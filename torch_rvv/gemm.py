@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch._inductor import ir
 from torch._inductor.kernel import bmm, mm, mm_common
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
@@ -88,12 +89,27 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) or bool(getattr(value, "is_number", False))
 
 
+# What a product's left operand may be made of and still be computed anew in each program that reads it.
+_CHEAP = {"load", "to_dtype", "constant", "index_expr"}
+
+
+def _is_computed(operand: Any) -> bool:
+    """Whether an operand is more than a view or conversion of what is in memory."""
+    data = operand.data
+    while not isinstance(data, ir.Loops) and hasattr(data, "data"):
+        data = data.data
+    return isinstance(data, ir.Pointwise) and not data.inner_fn_opcount().used_ops <= _CHEAP
+
+
 def _chosen(a: Any, b: Any) -> bool:
     m, k = a.get_size()[-2:]
     n = b.get_size()[-1]
     problem = Problem(_size(m), _size(n), _size(k), a.get_dtype(), b.get_dtype())
     ours, why = choose(problem, current_placement().gemm)
     record.decide(f"{m}x{k} @ {k}x{n}", "rvv" if ours else "aten", why)
+    if ours and (problem.n is None or problem.n > COLUMNS) and _is_computed(a):
+        # Each block of columns is a program, and all of them read these rows.
+        a.realize()
     return ours
 
 
