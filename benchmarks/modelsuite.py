@@ -1,8 +1,9 @@
 """The suite `models`: whole models, by our kernels and by Inductor's C++ backend.
 
 What stays in aten is in a job as data and so not counted. With us that is next to nothing; with Inductor's C++ it is
-all matrix products, convolutions and attention, whose floating-point operations are added at the rate at which OpenBLAS
-multiplies 512 x 512 matrices, measured in the same run: more than fair, for small and ragged ones go slower.
+all matrix products, convolutions and attention, whose floating-point operations are added at the rates of OpenBLAS,
+measured in the same run: a 512 x 512 product for all but those of a single row, which have a 4096 x 4096 matrix times
+a vector. More than fair, for small and ragged ones go slower.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, addmm_flop, bmm_flop, mm_flop
 from torch_rvv.benchmarks import measure, table
 from torch_rvv.benchmarks.capture import capture
 from torch_rvv.benchmarks.cases import CASES
@@ -31,6 +32,7 @@ from torch_rvv.benchmarks.realmodels import REAL
 from torch_rvv.errors import InstallError, TorchRvvError
 from torch_rvv.knobs import knobs
 
+aten = torch.ops.aten
 COSTLY = 15  # kernels in the list of the costliest
 
 
@@ -105,32 +107,56 @@ def peer(name: str, compiler: InductorCpp) -> Result:
     return fill(result, profile)
 
 
+# What stands for products of many rows, and of one.
+RATES = ("matmul/512x512x512", "linear/1x4096x4096")
+
+
 @cache
-def _blas() -> Result:
-    """OpenBLAS on a matrix product that suits it."""
-    return measure.peer(CASES["matmul/512x512x512"], "openblas", knobs.vlen, OpenBlas().build)
+def _blas(case: str) -> Result:
+    """OpenBLAS on one of RATES."""
+    return measure.peer(CASES[case], "openblas", knobs.vlen, OpenBlas().build)
 
 
-def _operations(name: str) -> int:
-    """Floating-point operations of a model's products, convolutions and attention."""
+def _operations(name: str) -> tuple[int, int]:
+    """Floating-point operations of a model's products and convolutions: of many rows, and of a single one."""
+    thin = [0]
+
+    def rows_apart(formula: Any) -> Any:
+        def count(*shapes: Any, **keywords: Any) -> int:
+            found: int = formula(*shapes)
+            if shapes[-2][-2] == 1:
+                thin[0] += found
+            return found
+
+        return count
+
+    mapping = {op: rows_apart(f) for op, f in ((aten.mm, mm_flop), (aten.addmm, addmm_flop), (aten.bmm, bmm_flop))}
     network, inputs = build(name)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         network(**inputs)
-    return counter.get_total_flops()
+    return counter.get_total_flops() - thin[0], thin[0]
 
 
-def with_aten(result: Result, operations: int, blas: Result) -> Result:
-    """A peer's row with what aten does for it added; as it is, with the reason, if OpenBLAS cannot be measured."""
-    if result.instructions is None or blas.instructions is None:
-        result.reason = result.reason or f"without what aten does: {blas.reason}"
-        return result
-    share = operations / blas.flops
-    result.instructions = round(result.instructions + share * blas.instructions)
-    if result.cycles is not None and result.cycles_bound is not None and blas.cycles and blas.cycles_bound:
-        result.cycles = round(result.cycles + share * blas.cycles, 1)
-        result.cycles_bound = round(result.cycles_bound + share * blas.cycles_bound, 1)
-        rate = blas.flops / blas.cycles
-        result.reason = f"{operations / 1e6:.1f} million operations in aten added at {rate:.1f} a cycle (OpenBLAS)"
+def with_aten(result: Result, operations: Sequence[int], rates: Sequence[Result]) -> Result:
+    """A peer's row with what aten does for it added; as it is, with the reason, if OpenBLAS cannot be measured.
+
+    operations: of each kind in RATES. rates: OpenBLAS on those.
+    """
+    notes = []
+    for count, blas in zip(operations, rates, strict=True):
+        if not count:
+            continue
+        if result.instructions is None or blas.instructions is None:
+            result.reason = result.reason or f"without what aten does: {blas.reason}"
+            return result
+        share = count / blas.flops
+        result.instructions = round(result.instructions + share * blas.instructions)
+        if result.cycles is not None and result.cycles_bound is not None and blas.cycles and blas.cycles_bound:
+            result.cycles = round(result.cycles + share * blas.cycles, 1)
+            result.cycles_bound = round(result.cycles_bound + share * blas.cycles_bound, 1)
+            notes.append(f"{count / 1e6:.1f} million operations at {blas.flops / blas.cycles:.1f} a cycle")
+    if notes:
+        result.reason = f"in aten, added as OpenBLAS does them: {', '.join(notes)}"
     return result
 
 
@@ -143,8 +169,8 @@ def run(only: str | None, peers: str | None) -> list[Result]:
     compilers = [c for c in inductor_cpp.peers() if peers is None or c.name in peers.split(",")]
     for name in only.split(",") if only else (*MODELS, *REAL):
         results.append(ours(name))
-        operations = _operations(name) if compilers else 0
-        results += [with_aten(peer(name, compiler), operations, _blas()) for compiler in compilers]
+        operations = _operations(name) if compilers else (0, 0)
+        results += [with_aten(peer(name, compiler), operations, [_blas(c) for c in RATES]) for compiler in compilers]
         print(f"{name}: done", file=sys.stderr, flush=True)
     return results
 

@@ -126,6 +126,10 @@ class Carry:
     merged: str = ""
 
 
+# Rows of a reduction that may run side by side.
+JAMMED = (4, 2)
+
+
 class NestWriter:
     """Writes one nest into `writer`. names: what the body sees of the world outside."""
 
@@ -139,6 +143,7 @@ class NestWriter:
         self.order = loop_order(nest, self.vector)
         self.first = min((i for i, d in enumerate(self.order) if d in nest.reductions), default=len(self.order))
         self.lanes: int | None = None
+        self.rows = 1
 
     def write(self, lmul: int | None) -> dict[str, Any]:
         """Write the nest; returns what explain tells of it (lmul, live vectors, gathers)."""
@@ -146,9 +151,12 @@ class NestWriter:
             self._nest(self.writer)
             return {"lmul": 0, "live": 0, "gathers": 0}
         self.lanes = 2
+        self.rows = self._jammed()
         trial = Writer()
         gathers = self._nest(trial)
         live, widest = pressure(trial.lines)
+        # One accumulator is in the count, as the sum that takes its place.
+        live += self.rows * self._accumulators() - 1 if self._accumulators() else 0
         chosen = lmul or choose(live, self.nest.most[self.vector], widest)
         # Never one lane: MLIR takes a vector of one for a scalar even when it is scalable.
         # What stands in a branch may be wider: it must still fit a group of eight registers.
@@ -159,15 +167,31 @@ class NestWriter:
     # -- evaluating
 
     def _nest(self, writer: Writer) -> int:
-        nest, order, depth = self.nest, self.order, len(self.order)
+        order, depth = self.order, len(self.order)
         self.ivs = {d: writer.fresh("i") for d in order}
         self.mask, self.evl = writer.fresh("mask"), writer.fresh("evl")
         writers = [Writer(writer.counter) for _ in range(depth + 1)]
-        strip = self._strip(writers)
-        self.positions = {
-            d: Value(self.ivs[d], "index", level + 1, *(("linear", 1) if d == self.vector else ()))
-            for level, d in enumerate(order)
-        }
+        result = writer.fresh("loop")
+        final = Writer(writer.counter)
+        carries: list[Carry] = []
+        strips = []
+        for row in range(self.rows):
+            strip = self._strip(writers)
+            self.positions = self._positions(strip, row)
+            mine = self._row(strip, writer, depth)
+            if mine:
+                closing = self._strip([*writers[: self.first], final])
+                closing.values = strip.values
+                self._finish(closing, mine, result, len(carries))
+            carries += mine
+            strips.append(strip)
+        with self._unless_empty(writer, any(strip.early for strip in strips)):
+            self._assemble(writer, writers, final, carries, result)
+        return sum(strip.gathers for strip in strips)
+
+    def _row(self, strip: Strip, writer: Writer, depth: int) -> list[Carry]:
+        """The body once, at the current positions; its accumulators."""
+        nest = self.nest
         carries = [self._carry(strip, o, writer) for o in nest.outputs if nest.accumulates(o)]
         strip.early = False
         self._bind(strip, carries, depth)
@@ -179,15 +203,36 @@ class NestWriter:
                 strip.store(*self._place(strip, output), value, None)
             else:
                 carry.merged = self._merge(strip, carry, value)
-        result = writer.fresh("loop")
-        final = Writer(writer.counter)
-        if carries:
-            closing = self._strip([*writers[: self.first], final])
-            closing.values = strip.values
-            self._finish(closing, carries, result)
-        with self._unless_empty(writer, strip.early):
-            self._assemble(writer, writers, final, carries, result)
-        return strip.gathers
+        return carries
+
+    def _positions(self, strip: Strip, row: int) -> dict[int, Value]:
+        """The index of each dimension; of the jammed one, so many rows on."""
+        found = {
+            d: Value(self.ivs[d], "index", level + 1, *(("linear", 1) if d == self.vector else ()))
+            for level, d in enumerate(self.order)
+        }
+        if row:
+            dim = self.order[self.first - 1]
+            (found[dim],) = strip.apply("arith.addi", "", [found[dim], strip.constant_index(row)], ["index"])
+        return found
+
+    def _accumulators(self) -> int:
+        """Vectors that a row carries through the loops."""
+        nest = self.nest
+        return sum(nest.accumulates(o) for o in nest.outputs) if self.vector in nest.reductions else 0
+
+    def _jammed(self) -> int:
+        """Rows that are reduced at once, so that what they share is loaded once: W @ x, four rows of W at a time."""
+        nest = self.nest
+        if self.vector not in nest.reductions or self.first == 0 or nest.scalar_only():
+            return 1
+        row = self.order[self.first - 1]
+        size = nest.sizes[row]
+        shared = any(o.stride(row) == 0 and o.stride(self.vector) != 0 for o in nest.operands if not o.output)
+        whole = all(nest.accumulates(o) and self._known(o) is not None for o in nest.outputs)
+        if not (shared and whole and isinstance(size, int)):
+            return 1
+        return next((n for n in JAMMED if size % n == 0 and n * len(nest.outputs) <= JAMMED[0]), 1)
 
     @contextmanager
     def _unless_empty(self, writer: Writer, needed: bool) -> Iterator[None]:
@@ -312,11 +357,11 @@ class NestWriter:
             total = emit(f"arith.andi {total}, {test} : i1")
         return total
 
-    def _finish(self, strip: Strip, carries: list[Carry], result: str) -> None:
-        """After the loops: lanes to one value, that and memory's own to memory."""
+    def _finish(self, strip: Strip, carries: list[Carry], result: str, before: int) -> None:
+        """After the loops: lanes to one value, that and memory's own to memory. before: other results of the loops."""
         level = len(strip.writers) - 1
         after = [
-            Value(f"{result}#{i + (self._first_is_strip())}", c.start.elem, level, c.start.kind)
+            Value(f"{result}#{i + before + self._first_is_strip()}", c.start.elem, level, c.start.kind)
             for i, c in enumerate(carries)
         ]
         if self.vector not in self.nest.reductions:
@@ -430,7 +475,7 @@ class NestWriter:
         self, writer: Writer, writers: list[Writer], final: Writer, carries: list[Carry], result: str
     ) -> None:
         strip = self._strip(writers)
-        zero, one = strip.constant_index(0).name, strip.constant_index(1).name
+        zero, one, rows = (strip.constant_index(n).name for n in (0, 1, self.rows))
         bounds = {d: self._size(strip, d, 0) for d in self.order}
         if self.vector is not None:
             level = self.order.index(self.vector) + 1
@@ -464,7 +509,7 @@ class NestWriter:
                 dim,
                 bounds[dim],
                 zero,
-                one,
+                rows if level == self.first - 1 else one,
                 held if carried else [],
                 names,
                 text_kinds if carried else [],

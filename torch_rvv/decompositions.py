@@ -22,6 +22,7 @@ from torch import Tensor
 
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import current_placement
+from torch_rvv.stored import stored
 
 aten = torch.ops.aten
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -84,8 +85,8 @@ def bmm(a: Tensor, b: Tensor, out_dtype: torch.dtype | None = None) -> Any:
     if a.shape[-1] == 1:
         return a * b
     if a.shape[-2] == 1:
-        return (a.transpose(-1, -2).float() * b.float()).sum(-2, keepdim=True).to(a.dtype)
-    return (a.float() * b.transpose(-1, -2).float()).sum(-1, keepdim=True).to(a.dtype)
+        return (stored(a).transpose(-1, -2).float() * b.float()).sum(-2, keepdim=True).to(a.dtype)
+    return (a.float() * stored(b).transpose(-1, -2).float()).sum(-1, keepdim=True).to(a.dtype)
 
 
 def mm(a: Tensor, b: Tensor, out_dtype: torch.dtype | None = None) -> Any:
@@ -112,6 +113,7 @@ def int_mm(a: Tensor, b: Tensor) -> Any:
         # In the words of torchao, which takes it off again (simplify.py).
         return aten._int_mm((a.int() - 128).to(torch.int8), b) + torch.sum(b, (0,), True, dtype=torch.int32) * 128
     if 1 in (sizes[0], sizes[2]):
+        a, b = (stored(a), b) if sizes[0] == 1 else (a, stored(b))
         return (a[:, :, None].int() * b[None].int()).sum(1, dtype=torch.int32)
     return NotImplemented
 

@@ -16,14 +16,14 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch._inductor import ir
 from torch._inductor.kernel import bmm, mm, mm_common
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
 
-from torch_rvv import dot
+from torch_rvv import dot, stored
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import current_placement, placed
+from torch_rvv.stored import is_computed
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 PAIRS = {*((dtype, dtype) for dtype in DTYPES), (torch.int8, torch.int8)}
@@ -81,6 +81,15 @@ def is_product(features: Any) -> bool:
     )
 
 
+def shares_rows(features: Any) -> bool:
+    """Whether a kernel reduces rows of something against one row that they share: a matrix times a vector."""
+    for node in features.reduction_nodes():
+        _, (rows, length) = node.group
+        if rows != 1 and any(hasattr(dep, "index") and dep.get_numel() == length for dep in node.read_writes.reads):
+            return True
+    return False
+
+
 def _size(value: Any) -> int | None:
     return int(value) if V.graph.sizevars.statically_known_true(value >= 0) and _is_number(value) else None
 
@@ -89,25 +98,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) or bool(getattr(value, "is_number", False))
 
 
-# What a product's left operand may be made of and still be computed anew in each program that reads it.
-_CHEAP = {"load", "to_dtype", "constant", "index_expr"}
-
-
-def _is_computed(operand: Any) -> bool:
-    """Whether an operand is more than a view or conversion of what is in memory."""
-    data = operand.data
-    while not isinstance(data, ir.Loops) and hasattr(data, "data"):
-        data = data.data
-    return isinstance(data, ir.Pointwise) and not data.inner_fn_opcount().used_ops <= _CHEAP
-
-
 def _chosen(a: Any, b: Any) -> bool:
     m, k = a.get_size()[-2:]
     n = b.get_size()[-1]
     problem = Problem(_size(m), _size(n), _size(k), a.get_dtype(), b.get_dtype())
     ours, why = choose(problem, current_placement().gemm)
     record.decide(f"{m}x{k} @ {k}x{n}", "rvv" if ours else "aten", why)
-    if ours and (problem.n is None or problem.n > COLUMNS) and _is_computed(a):
+    if ours and (problem.n is None or problem.n > COLUMNS) and is_computed(a):
         # Each block of columns is a program, and all of them read these rows.
         a.realize()
     return ours
@@ -117,6 +114,7 @@ def _chosen(a: Any, b: Any) -> bool:
 def register() -> None:
     """Let our choice stand in for Inductor's own, which knows GPUs only, while a compile of ours is under way."""
     dot.register(_chosen)
+    stored.register()
     theirs = mm_common.use_native_matmul
 
     def use_native_matmul(a: Any, b: Any) -> bool:

@@ -30,6 +30,8 @@ REDUCTION_BLOCK = 8192
 # The longest row that is reduced in one program without a loop of its own.
 PERSISTENT_LIMIT = 1 << 17
 INNER_BLOCK = 2048
+# Rows of a reduction that share a row of something else, at least: as many as run side by side.
+SHARING_ROWS = 16
 # What a dynamic size is taken to be at least.
 UNKNOWN_SIZE = 1024
 
@@ -72,11 +74,11 @@ def _static(expression: Any) -> int | None:
     return int(expression) if isinstance(expression, int | sympy.Integer) else None
 
 
-def block_sizes(tiling: dict[str, Any], persistent: bool, inner: bool) -> dict[str, int]:
+def block_sizes(tiling: dict[str, Any], persistent: bool, inner: bool, least: int = 1) -> dict[str, int]:
     """The block sizes of a kernel: {"XBLOCK": ..., ...} by tile prefix, x innermost.
 
     tiling: Inductor's iteration sizes by prefix ("z", "y", "x", "r0_", "r1_"). inner: the reduction runs
-    along contiguous memory.
+    along contiguous memory. least: rows of a reduction that are to be in a block, if there are as many.
     """
     blocks: dict[str, int] = {}
     reductions = [p for p in tiling if p.startswith("r")]
@@ -98,7 +100,11 @@ def block_sizes(tiling: dict[str, Any], persistent: bool, inner: bool) -> dict[s
     for prefix in points:
         rows = next_power_of_2(_hint(tiling[prefix]))
         # A floor of 64 for one dimension only: for each of several, the block would pass what Triton allows.
-        cap = max(1, left // 2) if inner else max(left, 64 if prefix == points[0] else 1)
+        cap = (
+            max(least if prefix == points[0] else 1, left // 2)
+            if inner
+            else max(left, 64 if prefix == points[0] else 1)
+        )
         blocks[f"{prefix.upper()}BLOCK"] = size = min(rows, cap)
         left = max(1, left // size)
     return blocks
@@ -136,7 +142,8 @@ class RvvChoices(InductorChoices):
         if persistent is None:
             persistent = reduces and self.should_use_persistent_reduction(features, False)
         inner = not reduces or features.get_reduction_hint() == ReductionHint.INNER
-        blocks = block_sizes(tiling, bool(persistent), inner)
+        least = SHARING_ROWS if reduces and gemm.shares_rows(features) else 1
+        blocks = block_sizes(tiling, bool(persistent), inner, least)
         return {**kernel_kwargs, "fixed_config": FixedTritonConfig({**blocks, "num_warps": 1, "num_stages": 1})}
 
 

@@ -182,7 +182,17 @@ void case_matmul(float *R out, const float *R a, const float *R b, index_t m, in
   }
 }
 
-/* Likewise of 8-bit integers. */
+/* a times the transpose of b, which has n rows. */
+void case_linear(float *R out, const float *R a, const float *R b, index_t m, index_t n, index_t k) {
+  for (index_t i = 0; i < m; i++)
+    for (index_t j = 0; j < n; j++) {
+      float sum = 0;
+      for (index_t p = 0; p < k; p++) sum += a[i * k + p] * b[j * k + p];
+      out[i * n + j] = sum;
+    }
+}
+
+/* A product of 8-bit integers. */
 void case_int_mm(int32_t *R out, const int8_t *R a, const int8_t *R b, index_t m, index_t n, index_t k) {
   for (index_t i = 0; i < m; i++) {
     for (index_t j = 0; j < n; j++) out[i * n + j] = 0;

@@ -80,21 +80,21 @@ def without_version(elf: bytes, name: bytes) -> bytes:
 
 @dataclass
 class OpenBlas:
-    """sgemm for the cases of kind matmul."""
+    """sgemm and sgemv for the cases of kinds matmul and linear in f32."""
 
     name: str = "openblas"
     _folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
 
     def applies(self, case: Case) -> bool:
-        return case.kind == "matmul"
+        return case.kind in ("matmul", "linear")
 
     def build(self, case: Case) -> tuple[Job, Checks]:
         a, b = case.inputs()
         expected = case.function(a, b)
         job = Job(environment=dict(ENVIRONMENT))
         pointers = [job.add(bytes(expected.untyped_storage().nbytes())), job.add(a), job.add(b)]
-        sizes = (a.shape[0], b.shape[1], a.shape[1])
-        job.steps.append(CallStep(self._library(), "case_matmul", (*pointers, *sizes)))
+        sizes = (*expected.shape, a.shape[1])
+        job.steps.append(CallStep(self._library(), f"case_{case.kind}", (*pointers, *sizes)))
         job.outputs = [0]
         return job, [(0, expected)]
 

@@ -94,8 +94,8 @@ class PlainC:
         job = Job()
         pointers = [job.add(bytes(expected.untyped_storage().nbytes())), *map(job.add, inputs)]
         sizes = _SIZES.get(case.name, lambda shape: shape)(case.shape)
-        if case.kind in ("matmul", "int_mm"):
-            sizes = (case.shape[0], inputs[1].shape[1], case.shape[1])
+        if case.kind in ("matmul", "linear", "int_mm"):
+            sizes = (*expected.shape, case.shape[1])
         symbol = "case_" + _SYMBOLS.get(case.name, case.kind)
         if f"\0{symbol}\0".encode() not in library.read_bytes():
             missing = f"void {symbol}(" not in SOURCE.read_text()
