@@ -25,6 +25,10 @@ from torch_rvv.lowering.ttir import source_line
 
 from torch_rvv.errors import Declined
 
+# From so many rows on the right operand is copied even if it could be read where it stands: rows of it that lie a power
+# of two apart share few lines of a cache, and every block of rows reads them all again.
+PACKING_ROWS = 32
+
 
 def widened(graph: Graph, node: Node, elem: str) -> Node:
     """A tensor in the type that products are computed in."""
@@ -178,7 +182,8 @@ def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str 
         found = [(node, None, not _has_mask(node)) for node in (a, b)]
     operands = []
     for (node, mask, whole), columns in zip(found, (False, True), strict=True):
-        if whole and _direct(node, columns):
+        packed = columns and c.shape[-2] >= PACKING_ROWS and node.kind != "buffer"
+        if whole and not packed and _direct(node, columns):
             operands.append(node)
         elif mask is None:
             operands.append(materialise(graph, node, where))

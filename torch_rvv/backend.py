@@ -12,7 +12,7 @@ from torch._functorch import config as functorch_config
 from torch._inductor import config, list_mode_options
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
-from torch_rvv import decompositions, graphcache, inductor, pywrapper
+from torch_rvv import decompositions, freezing, graphcache, inductor, pywrapper
 from torch_rvv.errors import OptionError
 from torch_rvv.knobs import CodegenOptions, knobs
 from torch_rvv.plugin.alone import check_alone
@@ -100,6 +100,7 @@ def rvv(
             raise OptionError(f"{kind}={value!r}: nobody by that name", hint="Known: rvv, aten, auto.")
     placement = Placement(device=ours.get("device"), codegen=codegen, **who)
     inductor.register()
+    freezing.register()
     patches = inductor.patches(theirs)
 
     @contextmanager
@@ -116,5 +117,8 @@ def rvv(
             return graphcache.SavedGraph.of(pywrapper.compile_graph(compile_fx_inner, simplify(graph), args, kwargs))
 
     with ours_only():
-        compiled: Any = compile_fx(gm, list(example_inputs), inner_compile=inner, decompositions=decompositions.table())
-        return compiled
+        frozen = config.freezing and not torch.is_grad_enabled()
+        graph, kept = freezing.lift(gm, example_inputs) if frozen else (gm, range(len(example_inputs)))
+        inputs = [example_inputs[i] for i in kept]
+        compiled: Any = compile_fx(graph, inputs, inner_compile=inner, decompositions=decompositions.table())
+        return freezing.without(compiled, kept) if frozen else compiled

@@ -35,6 +35,8 @@ class RvvConverter(FxConverter):
     """FX conversion that keeps, for each kernel, what compiled it."""
 
     def _generate_graph_constants(self) -> None:
+        for name, constant in V.graph.constants.items():
+            self.gm.register_buffer(name, constant)  # Before it is named: fx warns otherwise.
         super()._generate_graph_constants()
         for name in V.graph.constants:
             # Shapes are propagated over fake tensors: a real one among them is refused.

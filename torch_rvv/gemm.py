@@ -28,8 +28,8 @@ from torch_rvv.stored import is_computed
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 PAIRS = {*((dtype, dtype) for dtype in DTYPES), (torch.int8, torch.int8)}
 # Up to here all of k is one block; beyond, and where it is dynamic, k is cut into blocks of this size.
-LONGEST_DEPTH = 8192
-DEPTH_BLOCK = 1024
+LONGEST_DEPTH = 1024
+DEPTH_BLOCK = 512
 MOST_ROWS = 256
 COLUMNS = 128
 B_BYTES = 1 << 18
