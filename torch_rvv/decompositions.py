@@ -112,7 +112,7 @@ def int_mm(a: Tensor, b: Tensor) -> Any:
     if a.dtype == torch.uint8:
         # In the words of torchao, which takes it off again (simplify.py).
         return aten._int_mm((a.int() - 128).to(torch.int8), b) + torch.sum(b, (0,), True, dtype=torch.int32) * 128
-    if 1 in (sizes[0], sizes[2]):
+    if 1 in sizes:
         a, b = (stored(a), b) if sizes[0] == 1 else (a, stored(b))
         return (a[:, :, None].int() * b[None].int()).sum(1, dtype=torch.int32)
     return NotImplemented
