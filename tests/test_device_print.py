@@ -130,3 +130,20 @@ def test_addresses_that_a_kernel_stores_are_those_of_this_process():
 def test_an_address_of_nothing_is_a_fault():
     with pytest.raises(KernelFault, match="SIGSEGV"):
         through[(1,)](torch.tensor([64]), torch.zeros(32), 32)
+
+
+@triton.jit
+def on_shared_pages(addresses, PAGES: tl.constexpr):
+    out = tl.load(addresses).to(tl.pointer_type(tl.float32))
+    own = tl.program_id(0) * 32 + tl.arange(0, 32)
+    for page in range(PAGES):
+        for _ in range(page * (7 + 6 * tl.program_id(0)) % 11 * 8):  # So that the threads drift apart.
+            tl.store(out + own, tl.load(out + own) * 1)
+        tl.store(out + page * 1024 + own, tl.load(out + page * 1024 + own) + 1)
+
+
+def test_threads_that_meet_on_a_page_of_this_process_lose_nothing(monkeypatch):
+    monkeypatch.setenv("TORCH_RVV_THREADS", "2")
+    out = torch.zeros(300, 1024)
+    on_shared_pages[(2,)](torch.tensor([out.data_ptr()]), PAGES=300)
+    assert (out[:, :64] == 1).all() and not out[:, 64:].any()

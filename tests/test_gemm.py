@@ -106,10 +106,17 @@ def test_choices_and_block_sizes():
     assert choose(Problem(5, 6, 7, I8, I8), "auto")[0]
     for problem in (Problem(5, 1, 7, F32, F32), Problem(0, 6, 9, F32, F32), Problem(5, 6, 7, F32, F16)):
         assert not choose(problem, "auto")[0]
-    for m, n, k in ((1000, 1000, 8192), (3, 5, 7), (128, 768, 768), (64, 50257, 64)):
+    for m, n, k, whole in (
+        (1000, 1000, 8192, False),
+        (9, 9, None, False),
+        (3, 5, 7, True),
+        (128, 768, 768, True),
+        (64, 50257, 64, True),
+    ):
         blocks = block_sizes(m, n, k)
-        depth = 1 << (k - 1).bit_length()
-        assert "R0_BLOCK" not in blocks and blocks["YBLOCK"] * depth <= 1 << 20 and blocks["XBLOCK"] * depth <= 1 << 20
+        depth = blocks.get("R0_BLOCK") or 1 << (k - 1).bit_length()
+        assert ("R0_BLOCK" not in blocks) == whole
+        assert blocks["YBLOCK"] * depth <= 1 << 20 and blocks["XBLOCK"] * depth <= 1 << 20
 
 
 @pytest.mark.board

@@ -41,16 +41,18 @@ int memory_fault(uint64_t address) {
   pthread_mutex_lock(&lock);
   int done = is_there(at);
   struct page *page = done ? NULL : malloc(sizeof *page);
-  if (page && page_from_host(at - (uint64_t)BIAS, page->held)) {
-    void *got = mmap((void *)at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (got == (void *)at) {
-      memcpy(got, page->held, PAGE);
+  /* Filled elsewhere, then moved there in one step: other threads must not find a page that is not yet filled. */
+  void *filled = page ? mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : MAP_FAILED;
+  if (filled != MAP_FAILED && page_from_host(at - (uint64_t)BIAS, page->held)) {
+    memcpy(filled, page->held, PAGE);
+    if (mremap(filled, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)at) == (void *)at) {
       page->at = at;
       page->next = pages;
       pages = page;
       done = 1;
-    } else if (got != MAP_FAILED) munmap(got, PAGE);
+    }
   }
+  if (!done && filled != MAP_FAILED) munmap(filled, PAGE);
   if (!done) free(page);
   pthread_mutex_unlock(&lock);
   return done;
