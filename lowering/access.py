@@ -251,10 +251,21 @@ class Analysis:
         if form is None:
             return False
         bounds = self.space.range(form)
-        if (bounds is not None and bounds[0] > 0) or (form - Linear(ONE)).nonnegative:
-            return True
-        limit = _upper_bound(form)
-        return limit is not None and limit[1] in self.space.high.get(limit[0], ())
+        return (bounds is not None and bounds[0] > 0) or self._positive_everywhere(form)
+
+    def _positive_everywhere(self, form: Linear) -> bool:
+        """Whether a form is > 0 throughout, by the space's bounds: d < n - 64*pid makes n - d - 64*pid positive."""
+        least = [form.const - ONE]
+        for dim, coef in form.coefs.items():
+            if coef.nonnegative:
+                continue
+            if not (-coef).nonnegative:
+                return False
+            ends = [Poly(dim.size), *self.space.high.get(dim, ())]
+            least = [total + coef * (end - ONE) for total in least for end in ends]
+            if len(least) > _MOST_ENDS:
+                return False
+        return any(total.nonnegative for total in least)
 
     def conjuncts(self, mask: Node, index: Index) -> Iterable[tuple[Node, Index]]:
         """The conditions whose conjunction a mask is, each with the index that it is seen at."""
@@ -284,6 +295,8 @@ class Analysis:
         return left
 
 
+# Combinations of the bounds of several dims that are tried at most.
+_MOST_ENDS = 16
 # predicate of arith.cmpi → (signed, operands swapped, holds on equality)
 _COMPARISONS = {
     2: (True, False, False), 3: (True, False, True), 4: (True, True, False), 5: (True, True, True),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch_rvv.lowering.access import VIEWS, Analysis, Element, Index, Quotient, step
 from torch_rvv.lowering.linear import Atom, Dim, Linear, Poly
-from torch_rvv.lowering.nodes import Node, absolute, pointee
+from torch_rvv.lowering.nodes import Node, absolute, bytes_of, pointee
 from torch_rvv.lowering.writer import Writer, mlir_type
 
 from torch_rvv.errors import Declined
@@ -174,7 +174,54 @@ class Body:
     def _indexed(self, base: Node, elem: str, form: Linear, where: str | None) -> str:
         memref = memory(self.outer, base, elem)
         self.gathers.append(("load", base, self.final(form), where))
-        return self.writer.op(f"memref.load {memref}[{self.form(form)}] : {memory_type(base, elem)}")
+        narrow = None if absolute(base) else self._narrow(self.final(form), bytes_of(elem))
+        if narrow is None:
+            return self.writer.op(f"memref.load {memref}[{self.form(form)}] : {memory_type(base, elem)}")
+        at, start, size = narrow
+        offset = start.constant
+        first, layout = (self.outer.poly(start), "?") if offset is None else (str(offset), str(offset))
+        kind = f"memref<{size}x{elem}, strided<[1], offset: {layout}>>"
+        view = self.outer.op(
+            f"memref.reinterpret_cast {memref} to offset: [{first}], sizes: [{size}], strides: [1]"
+            f" : {memory_type(base, elem)} to {kind}",
+            "v",
+        )
+        return self.writer.op(f"memref.load {view}[{at}] : {kind}")
+
+    def _narrow(self, form: Linear, size: int) -> tuple[str, Poly, int] | None:
+        """(index, start, length) of a gather from a piece of memory whose offsets in bytes have 31 bits: the index is
+        computed in 32 bits and never negative; start + index is the form."""
+        plain = Poly({m: c for m, c in form.const.terms.items() if not any(a.varying for a in m)})
+        if plain == form.const:
+            return None
+        terms: list[tuple[Callable[[], str], int, int]] = []  # value, largest value, coefficient
+        for monomial, coefficient in (form.const - plain).terms.items():
+            source = monomial[0].value
+            if len(monomial) > 1 or not isinstance(source, Element) or source.node.most is None:
+                return None
+            terms.append((lambda s=source: self._as_i32(s), source.node.most, coefficient))  # type: ignore[misc]
+        for dim, coef in form.coefs.items():
+            if coef.constant is None:
+                return None
+            terms.append((lambda d=dim: self._index_as_i32(d), dim.size - 1, coef.constant))  # type: ignore[misc]
+        last = sum(most * coefficient for _, most, coefficient in terms)
+        if any(coefficient < 0 for *_, coefficient in terms) or (last + 1) * size >= 1 << 31:
+            return None
+        total = ""
+        for value, _, coefficient in terms:
+            term = value()
+            if coefficient != 1:
+                factor = self.writer.op(f"arith.constant {coefficient} : i32")
+                term = self.writer.op(f"arith.muli {term}, {factor} : i32")
+            total = self.writer.op(f"arith.addi {total}, {term} : i32") if total else term
+        return self.writer.op(f"arith.index_castui {total} : i32 to index"), plain, last + 1
+
+    def _as_i32(self, source: Element) -> str:
+        value, elem = self.value(source.node, source.index), source.node.elem
+        return value if elem == "i32" else self.writer.op(f"arith.trunci {value} : {elem} to i32")
+
+    def _index_as_i32(self, dim: Dim) -> str:
+        return self.writer.op(f"arith.index_cast {self._dim(dim)} : index to i32")
 
     def store(self, base: Node, elem: str, form: Linear, value: str, condition: str | None, where: str | None) -> None:
         """A store through a computed index, where a condition holds."""

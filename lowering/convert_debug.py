@@ -4,7 +4,7 @@
     tt.print "x: " : %x                             →   Fill(b, %x); Print(b)
 
 What a print looks like is in the metadata (`prints`, a row an operand): the kernel hands over bytes. The check
-of an assertion stands before whatever the assertion guards, so a bad index is never used.
+of an assertion stands before whatever the assertion guards, so a bad index is never used; but see checked_index.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch_rvv.lowering import convert_pointer
+from torch_rvv.lowering import checked_index, convert_pointer
 from torch_rvv.lowering.graph import Graph, rule
 from torch_rvv.lowering.nodes import Check, Combine, Fill, Node, Print, Reduce, is_pointer
 from torch_rvv.lowering.scratch import read_scalar, truth
@@ -60,6 +60,7 @@ def assertion(graph: Graph, op: Any) -> Sequence[Node] | None:
     one = graph.splat(graph.constant("true", "i1"), condition.shape)
     bad = graph.map("arith.extui", [graph.map("arith.xori", [what, one], "i1")], "i8")
     buffer = graph.buffer((1,), "i8")
+    index, start = checked_index.propose(graph, what), len(graph.region.statements)
     graph.append(
         Reduce(
             where,
@@ -74,6 +75,9 @@ def assertion(graph: Graph, op: Any) -> Sequence[Node] | None:
     failed = read_scalar(graph, truth(graph, buffer))
     passed = graph.map("arith.xori", [failed, graph.constant("true", "i1")], "i1")
     graph.append(Check(where, condition=passed, code=code))
+    if index is not None:
+        index.statements = graph.region.statements[start:]
+        graph.checked.append(index)
     return []
 
 

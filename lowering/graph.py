@@ -64,6 +64,7 @@ class Graph:
         self.functions: dict[str, str] = {}
         self.callees: dict[str, Any] = {}
         self.asserts: list[str] = []
+        self.checked: list[Any] = []  # proposals of checked_index.py
         self.prints: list[dict[str, Any]] = []
         self.lanes: tuple[int, ...] | None = None
         self.saturate = True

@@ -3,7 +3,7 @@
     base + step*lane < u   ⇔   lane < ceil((u - base) / step)
     base - step*lane > u   ⇔   lane < ceil((base - u) / step)
 
-One scalar is worked out a strip, and one comparison made with the lanes' numbers in 32 bits; i64 indices would take
+One scalar is worked out a loop, and one comparison made with the lanes' numbers in 32 bits; i64 indices would take
 registers twice as wide. Limits: equality, steps that are no small numbers and i32 indices, which may wrap around,
 are compared lane by lane.
 """
@@ -14,14 +14,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch_rvv.lowering.vector_body import Strip, Value
+    from torch_rvv.lowering.values import Value
+    from torch_rvv.lowering.vector_body import Strip
 
 _RELATIONS = {"predicate = 2": "<", "predicate = 3": "<=", "predicate = 4": ">", "predicate = 5": ">="}
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 # base + step*lane ? u → (how lane and bound compare, 1 where equality is on the lower side)
 _LANE_BOUND = {"<": ("slt", 0), "<=": ("slt", 1), ">": ("sgt", 1), ">=": ("sgt", 0)}
 _SATURATED = 'llvm.call_intrinsic "llvm.ssub.sat"({}) : (i64, i64) -> i64'
-_LARGEST_STEP = 4096  # so that a bound of 2**31 stands for more lanes than there are
+_LARGEST_STEP = 1 << 20  # so that its product with a number of lanes is far from the end of i64
 
 
 def lane_bound(strip: Strip, attr: str, args: list[Value], level: int) -> Value | None:
@@ -39,18 +40,25 @@ def lane_bound(strip: Strip, attr: str, args: list[Value], level: int) -> Value 
     emit = strip.emitter(level)
     base, bound = (emit(f"arith.index_cast {v.name} : index to i64") if v.elem == "index" else v.name
                    for v in (linear, other))  # fmt: skip
+    # Counted from the dimension's first element, not the strip's: all but one subtraction stands before the loop.
+    place = emit(f"arith.index_cast {strip.iv} : index to i64") if strip.iv else ""
+    if place:
+        moved = emit(f"arith.muli {place}, {emit(f'arith.constant {step} : i64')} : i64")
+        base = emit(f"arith.subi {base}, {moved} : i64")
     ends = f"{bound}, {base}" if step > 0 else f"{base}, {bound}"
     step = abs(step)
     # Indices are no numbers near the end of i64; what a kernel compares may be.
     subtract = "arith.subi {} : i64" if linear.elem == "index" else _SATURATED
     left = emit(subtract.format(ends))
-    for limit, number in (("maxsi", -beyond), ("minsi", 2**31 - 1 - beyond)):
+    for limit, number in (("maxsi", -beyond), ("minsi", (2**31 - 1) * step - beyond)):
         left = emit(f"arith.{limit} {left}, {emit(f'arith.constant {number} : i64')} : i64")
     more = beyond + step - 1
     if more:
         left = emit(f"arith.addi {left}, {emit(f'arith.constant {more} : i64')} : i64")
     if step > 1:
         left = emit(f"arith.divui {left}, {emit(f'arith.constant {step} : i64')} : i64")
+    if place:
+        left = emit(f"arith.subi {left}, {place} : i64")
     # Signed, for which a vector compares with a scalar both ways: lane >= n is lane > n - 1.
     if predicate == "sgt":
         left = emit(f"arith.subi {left}, {emit('arith.constant 1 : i64')} : i64")

@@ -23,7 +23,7 @@ from torch_rvv.lowering.loops import Nest, NestWriter, Operand, callee_of
 from torch_rvv.lowering.mlir import context, ir
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations, bits_of
-from torch_rvv.lowering.vector_body import Value, View
+from torch_rvv.lowering.values import Value, View
 from torch_rvv.lowering.writer import Writer
 
 from torch_rvv.errors import LoweringError

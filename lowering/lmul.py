@@ -49,7 +49,10 @@ def _usual(lines: list[str]) -> list[str]:
             if text.endswith("{"):
                 open_blocks.append(branch)
         elif text.endswith("{"):
+            if not any(open_blocks):
+                usual.append(line)  # the result of a branch
             open_blocks.append("scf.if" in text and "-> (vector<" in text)
+            continue
         if not any(open_blocks):
             usual.append(line)
     return usual
@@ -69,7 +72,7 @@ def pressure(lines: list[str]) -> tuple[int, int]:
     widest = 8
     for number, line in enumerate(lines):
         names = _NAME.findall(line)
-        if " = " in line and "scf." not in line:
+        if " = " in line and ("scf." not in line or "scf.if" in line):
             result, right = line.split(" = ", 1)
             kinds = _VECTOR.findall(right)
             name = result.strip().split(":")[0]

@@ -24,7 +24,8 @@ from torch_rvv.lowering.convert_reduce import KINDS
 from torch_rvv.lowering.lmul import choose, pressure, widest_element
 from torch_rvv.lowering.mlir import ir
 from torch_rvv.lowering.operations import Operations
-from torch_rvv.lowering.vector_body import SCALAR_ONLY, Strip, Value, View
+from torch_rvv.lowering.values import Value, View
+from torch_rvv.lowering.vector_body import SCALAR_ONLY, Strip
 from torch_rvv.lowering.writer import Writer
 
 
@@ -257,7 +258,7 @@ class NestWriter:
         level = self.order.index(self.vector) + 1
         return Strip(
             self.operations, writers, self.lanes, level, (self.mask, self.evl),
-            functions=self.functions, views=self.views, scalar=self.names,
+            functions=self.functions, views=self.views, scalar=self.names, iv=self.ivs[self.vector],
         )  # fmt: skip
 
     def _bind(self, strip: Strip, carries: list[Carry], depth: int) -> None:

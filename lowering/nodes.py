@@ -16,7 +16,7 @@ from typing import Any
 
 from torch_rvv.lowering.linear import Atom, Poly
 
-_ids = itertools.count()
+ids = itertools.count()
 
 
 @dataclass(eq=False)
@@ -34,6 +34,8 @@ class Node:
     block        a block pointer or tensor descriptor: attr is its `blocks.Block`
     load         args: (pointer, mask?, other?) as None-padded in attr
     buffer       name: a memref in scratch memory
+
+    most: the largest value of an integer that is never negative, where it is known.
     """
 
     kind: str
@@ -47,7 +49,8 @@ class Node:
     where: str | None = None
     position: int = 0
     nonnegative: bool = False
-    id: int = field(default_factory=lambda: next(_ids))
+    most: int | None = None
+    id: int = field(default_factory=lambda: next(ids))
 
     @property
     def uniform(self) -> bool:

@@ -20,7 +20,8 @@ from typing import Any
 
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations, bits_of
-from torch_rvv.lowering.vector_body import Strip, Value, View
+from torch_rvv.lowering.values import Value, View
+from torch_rvv.lowering.vector_body import Strip
 from torch_rvv.lowering.writer import Writer
 
 CALL = "torch_rvv.scan"

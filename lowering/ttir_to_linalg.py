@@ -10,6 +10,7 @@ from typing import Any
 
 # Importing a convert_*.py registers its rules.
 from torch_rvv.lowering import (  # noqa: F401
+    checked_index,
     convert_arith,
     convert_assembly,
     convert_atomic,
@@ -126,6 +127,7 @@ def ttir_to_linalg(text: str, metadata: dict[str, Any], options: Any) -> str:
     with context():
         graph = build(read(text), options.saturate, options.target.matrix, options.target.has("zvfh"))
         hazards.settle(graph, options.noalias)
+        checked_index.settle(graph)
         share.settle(graph)
         result, accesses = to_linalg.function(graph, options.noalias)
     metadata["name"] = graph.name

@@ -13,49 +13,19 @@ is a unit-stride or strided load; through a vector index it is a gather.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch_rvv.lowering import strip_atomic, strip_if
 from torch_rvv.lowering.graph import attributes
 from torch_rvv.lowering.lanebound import lane_bound
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations
+from torch_rvv.lowering.values import Value, View
 from torch_rvv.lowering.writer import Writer
 
-from torch_rvv.errors import Declined
-
-
-@dataclass(frozen=True)
-class Value:
-    """A value in a body. name: scalar or vector; for linear values the scalar at lane 0, and a step."""
-
-    name: str
-    elem: str
-    level: int = 0
-    kind: str = "uniform"
-    step: str | int = 0
-    step_level: int = 0
-    constant: int | None = None
-
-
-@dataclass(frozen=True)
-class View:
-    """A strided piece of memory: base pointer, offset, and one stride a dimension.
-
-    Offset and strides count elements, or bytes if `addressed`. most: what is known of how large each size can be.
-    """
-
-    base: str
-    elem: str
-    offset: str | int
-    strides: tuple[str | int, ...] = ()
-    sizes: tuple[str | int, ...] = ()
-    most: tuple[int | None, ...] = ()
-    addressed: bool = False
-
-
-_LINEAR = {"arith.addi", "arith.subi", "arith.muli", "arith.index_cast", "arith.extsi", "arith.trunci", "arith.shli"}
-_REGION_OPS = {"scf.if"}
+_LINEAR_CASTS = {"arith.index_cast", "arith.index_castui", "arith.extsi", "arith.trunci"}
+_LINEAR = {"arith.addi", "arith.subi", "arith.muli", "arith.shli", *_LINEAR_CASTS}
 
 
 @dataclass(eq=False)
@@ -76,6 +46,7 @@ class Strip:
     views: Callable[[Any], View] = field(default=lambda value: View("", "", 0))
     scalar: Callable[[Any], Value] = field(default=lambda value: Value("", ""))
     mask: Value | None = None
+    iv: str | None = None  # the strip's first index
     sums: set[Any] = field(default_factory=set)  # accumulators of reductions
     gathers: int = 0
     early: bool = False  # a load stands outside of a loop that it was inside of
@@ -217,7 +188,8 @@ class Strip:
             self.length if level >= self.level else None,
             safe,
         )
-        return [Value(n, e, level, "vector") for n, e in zip(names, results, strict=True)]
+        narrow = vectors[0].name if op == "arith.index_castui" and vectors[0].elem == "i32" else ""
+        return [Value(n, e, level, "vector", narrow=narrow) for n, e in zip(names, results, strict=True)]
 
     def _linear(self, op: str, attr: str, args: list[Value], elem: str, level: int) -> Value | None:
         """base + step*lane, if the operation keeps that form."""
@@ -226,7 +198,7 @@ class Strip:
         base = self.operations.apply(op, attr, names, [a.elem for a in args], [elem], None, emit)[0]
         steps = [a.step if a.kind == "linear" else 0 for a in args]
         step_level = max((a.step_level for a in args), default=0)
-        if op in ("arith.index_cast", "arith.extsi", "arith.trunci"):
+        if op in _LINEAR_CASTS:
             if isinstance(steps[0], int):
                 return Value(base, elem, level, "linear", steps[0])
             step_emit = self.emitter(step_level)
@@ -391,10 +363,41 @@ class Strip:
     # -- operations with a form of their own
 
     def memref_load(self, op: Any) -> None:
-        memref, index = op.operands
-        self.values[op.results[0]] = self.load(
-            self.views(memref), self._offset(self.views(memref), self.get(index)), str(op.results[0].type), self.mask
-        )
+        memref, at = op.operands
+        view, index, elem = self.views(memref), self.get(at), str(op.results[0].type)
+        if index.narrow:
+            self.values[op.results[0]] = self._gather(view, index, elem, self.mask)
+            return
+        self.values[op.results[0]] = self.load(view, self._offset(view, index), elem, self.mask)
+
+    def _gather(self, view: View, index: Value, elem: str, mask: Value | None) -> Value:
+        """A load through indices of 32 bits, of which the offsets in bytes are no negative numbers either."""
+        assert self.length is not None
+        level = max(index.level, mask.level if mask else 0, self.level)
+        base = view.base
+        if view.offset != 0:
+            start = Value(view.offset, "index") if isinstance(view.offset, str) else self.constant_index(view.offset)
+            base = self._pointer(replace(view, offset=0), start, 0)
+        kind, wide, emit = self.vector_type(elem), self.vector_type("i32"), self.emitter(level)
+        shift = bytes_of(elem).bit_length() - 1
+        by = self.vector(Value(self._once(("i32", shift), 0, f"arith.constant {shift} : i32"), "i32"))
+        offsets = emit(f"arith.shli {index.narrow}, {by.name} : {wide}")
+        poison = self._once(("poison", kind), 0, f"llvm.mlir.poison : {kind}")
+        length, policy = self.wide_length(level), self._once(("i64", 3), 0, "arith.constant 3 : i64")
+        values, types = [poison, base, offsets], [kind, "!llvm.ptr", wide]
+        if mask is not None:
+            values, types = [*values, self._mask(mask), length, policy], [*types, self.mask_type(), "i64", "i64"]
+        else:
+            values, types = [*values, length], [*types, "i64"]
+        name = "llvm.riscv.vluxei" + (".mask" if mask is not None else "")
+        self.gathers += 1
+        text = f'llvm.call_intrinsic "{name}"({", ".join(values)}) : ({", ".join(types)}) -> {kind}'
+        return Value(emit(text), elem, level, "vector")
+
+    def wide_length(self, level: int) -> str:
+        """The strip's length as an i64."""
+        assert self.length is not None
+        return self._once(("wide", self.length[1]), level, f"arith.extui {self.length[1]} : i32 to i64")
 
     def memref_store(self, op: Any) -> None:
         value, memref, index = op.operands
@@ -421,102 +424,6 @@ class Strip:
         number = int(text) if elem[0] == "i" and text.lstrip("-").isdigit() else None
         self.values[op.results[0]] = Value(name, elem, constant=number)
 
-    def conditional(self, op: Any) -> None:
-        """scf.if around a load or a store: both sides evaluated, memory touched under a mask."""
-        if self.lanes is None:
-            self._scalar_if(op)
-            return
-        condition = self.get(op.operands[0])
-        outer = self.mask
-        self.mask = condition if outer is None else self.apply("arith.andi", "", [outer, condition], ["i1"])[0]
-        then = self.block(list(op.regions[0].blocks[0].operations))
-        self.mask = outer
-        if not op.results:
-            return
-        other = self.block(list(op.regions[1].blocks[0].operations))
-        for result, yes, no in zip(op.results, then, other, strict=True):
-            self.values[result] = self.apply("arith.select", "", [condition, yes, no], [str(result.type)])[0]
-
-    def _scalar_if(self, op: Any) -> None:
-        """scf.if where nothing is vectorised: a real branch, in the innermost loop."""
-        condition = self.get(op.operands[0])
-        writer, level = self.writers[-1], len(self.writers) - 1
-        saved, self.writers = self.writers, [writer] * len(self.writers)
-        types = [self.operations.carrier(str(r.type)) for r in op.results]
-        names = [writer.fresh("v") for _ in types]
-        head = f"scf.if {condition.name}"
-        if len(types) > 1:
-            raise Declined("a branch with several results in a loop body")
-        if types:
-            head = f"{names[0]} = {head} -> ({types[0]})"
-        outer = dict(self.values)
-        with writer.block(f"{head} {{", "} else {" if types else "}"):
-            then = self.block(list(op.regions[0].blocks[0].operations))
-            if types:
-                writer.line(f"scf.yield {then[0].name} : {types[0]}")
-        self.values = dict(outer)
-        if types:
-            writer.depth += 1
-            writer._indices.append({})
-            other = self.block(list(op.regions[1].blocks[0].operations))
-            writer.line(f"scf.yield {other[0].name} : {types[0]}")
-            writer._indices.pop()
-            writer.depth -= 1
-            writer.line("}")
-        self.values, self.writers = outer, saved
-        for result, name in zip(op.results, names, strict=True):
-            self.values[result] = Value(name, str(result.type), level)
-
-    def atomic(self, op: Any) -> None:
-        """llvm.atomicrmw, llvm.cmpxchg and what surrounds them: scalars only, in the innermost loop."""
-        if self.lanes is not None:
-            raise Declined("an atomic in a vector loop")
-        writer, level = self.writers[-1], len(self.writers) - 1
-        args = [self.get(v) for v in op.operands]
-        elem = str(op.results[0].type)
-        if op.name == "llvm.atomicrmw" and elem in ("f16", "bf16"):
-            name = self._atomic_half(writer, args[0].name, args[1].name, elem)
-            self.values[op.results[0]] = Value(name, elem, level)
-            return
-        ins = ", ".join(self.operations.carrier(a.elem) for a in args)
-        outs = ", ".join(str(r.type) for r in op.results)
-        name = writer.op(
-            f'"{op.name}"({", ".join(a.name for a in args)}) {{{attributes(op)}}} : ({ins}) -> ({outs})', "v"
-        )
-        self.values[op.results[0]] = Value(name, str(op.results[0].type), level)
-
-    def _atomic_half(self, writer: Writer, pointer: str, addend: str, elem: str) -> str:
-        """An atomic addition to a half-precision number, as a loop of compare-and-exchange; the old value."""
-        emit = lambda text, results=1: writer.op(text, "v")  # noqa: E731
-        bits = "i16"
-        soft = self.operations.soft(elem)
-
-        def wide(name: str) -> str:
-            if soft:
-                return self.operations.widen(name, elem, None, emit)
-            return emit(f"arith.extf {emit(f'arith.bitcast {name} : i16 to f16')} : f16 to f32")
-
-        def narrow(name: str) -> str:
-            if soft:
-                return self.operations.narrow(name, elem, None, emit)
-            return emit(f"arith.bitcast {emit(f'arith.truncf {name} : f32 to f16')} : f16 to i16")
-
-        if not soft:
-            addend = emit(f"arith.bitcast {addend} : f16 to i16")
-        more = wide(addend)
-        first = emit(f"llvm.load {pointer} : !llvm.ptr -> {bits}")
-        result, old, again = writer.fresh("old"), writer.fresh("v"), writer.fresh("v")
-        with writer.block(f"{result} = scf.while ({old} = {first}) : ({bits}) -> {bits} {{", "} do {"):
-            new = narrow(emit(f"arith.addf {wide(old)}, {more} : f32"))
-            pair = emit(f"llvm.cmpxchg {pointer}, {old}, {new} acq_rel acquire : !llvm.ptr, {bits}")
-            seen = emit(f"llvm.extractvalue {pair}[0] : !llvm.struct<({bits}, i1)>")
-            done = emit(f"llvm.extractvalue {pair}[1] : !llvm.struct<({bits}, i1)>")
-            failed = emit(f"arith.xori {done}, {emit('arith.constant true')} : i1")
-            writer.line(f"scf.condition({failed}) {seen} : {bits}")
-        with writer.block(f"^bb0({again}: {bits}):"):
-            writer.line(f"scf.yield {again} : {bits}")
-        return result if soft else emit(f"arith.bitcast {result} : i16 to f16")
-
 
 # Operations whose form takes the strip's length, and so must stand inside the strip loop.
 _NEEDS_LENGTH = {
@@ -527,12 +434,12 @@ _SPECIAL: dict[str, Callable[[Strip, Any], None]] = {
     "memref.load": Strip.memref_load,
     "memref.store": Strip.memref_store,
     "arith.constant": Strip.constant,
-    "scf.if": Strip.conditional,
-    "llvm.atomicrmw": Strip.atomic,
-    "llvm.cmpxchg": Strip.atomic,
-    "llvm.getelementptr": Strip.atomic,
-    "llvm.extractvalue": Strip.atomic,
-    "llvm.inline_asm": Strip.atomic,
+    "scf.if": strip_if.conditional,
+    "llvm.atomicrmw": strip_atomic.atomic,
+    "llvm.cmpxchg": strip_atomic.atomic,
+    "llvm.getelementptr": strip_atomic.atomic,
+    "llvm.extractvalue": strip_atomic.atomic,
+    "llvm.inline_asm": strip_atomic.atomic,
 }
 # Operations that keep a body scalar.
 SCALAR_ONLY = frozenset({"llvm.atomicrmw", "llvm.cmpxchg", "llvm.inline_asm"})

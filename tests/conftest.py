@@ -7,6 +7,9 @@ import math
 import pytest
 import torch
 from torch._functorch import config as functorch_config
+from torch_rvv.benchmarks import cycles
+
+from torch_rvv.errors import InstallError
 
 # What a test compiles is compiled, not found on disk (test_graphcache.py turns it on again).
 functorch_config.enable_autograd_cache = False
@@ -50,6 +53,15 @@ def assert_same(ours: torch.Tensor, theirs: torch.Tensor, ulps: float = 4.0, exa
 def _first(ours: torch.Tensor, theirs: torch.Tensor, bad: torch.Tensor) -> str:
     at = tuple(bad.nonzero()[0].tolist())
     return f"{int(bad.sum())} differ, the first at {at}: {ours[at].item()!r} is not {theirs[at].item()!r}"
+
+
+@pytest.fixture
+def mca():
+    """For tests of modelled cycles: skips where there is no llvm-mca that knows the core."""
+    try:
+        cycles.tools()
+    except InstallError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -205,7 +205,7 @@ def test_our_kernels_are_counted_with_their_grid_and_tail():
 
 @pytest.mark.board
 @pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor's C++ backend needs g++")
-def test_the_kernels_of_a_model_are_counted_with_what_aten_does_between_them():
+def test_the_kernels_of_a_model_are_counted_with_what_aten_does_between_them(mca):
     def tiny():
         layers = torch.nn.Linear(30, 50), torch.nn.GELU(), torch.nn.Linear(50, 30), torch.nn.LayerNorm(30)
         return torch.nn.Sequential(*layers), {"input": torch.randn(70, 30)}

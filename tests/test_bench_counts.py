@@ -11,7 +11,7 @@ from torch_rvv.benchmarks.emulate import NATIVE, Profile, profile_program
 from torch_rvv.benchmarks.instructions import CLASSES, classify, falls_through, vtype_after, words
 from torch_rvv.runtime.build import compile_c
 
-from torch_rvv.errors import DeviceError, InstallError
+from torch_rvv.errors import DeviceError
 from torch_rvv.machinecode import text_section
 
 CPU = "-mcpu=baseline_rv64+v+zvl256b+zba+zbb+zbs+zfh+zvfh"
@@ -165,13 +165,6 @@ def test_counts_are_exact(micro):
     assert [(b.code, b.vtype, b.count) for b in first.blocks()] == [(b.code, b.vtype, b.count) for b in second.blocks()]
 
 
-def mca_or_skip():
-    try:
-        cycles.tools()
-    except InstallError as error:
-        pytest.skip(str(error))
-
-
 # Code, SEW, LMUL → (throughput bound, cycles of one in a long row), from LLVM's tables for the core: two issued a
 # cycle, fadd.s takes 4, vfmacc at LMUL 1 takes 5 and its unit is busy for LMUL, vle32 at LMUL 8 and vadd.vv 16.
 E32 = 2 * 8
@@ -190,8 +183,7 @@ KNOWN = {
 
 
 @pytest.mark.ir
-def test_cycles_of_known_code(tmp_path):
-    mca_or_skip()
+def test_cycles_of_known_code(tmp_path, mca):
     blocks = []
     for text, vtype in KNOWN:
         lines = text.split("; ")
@@ -204,8 +196,7 @@ def test_cycles_of_known_code(tmp_path):
 
 
 @pytest.mark.ir
-def test_cycles_weigh_blocks_by_their_count(tmp_path):
-    mca_or_skip()
+def test_cycles_weigh_blocks_by_their_count(tmp_path, mca):
     code = assemble(["fadd.s fa0, fa0, fa2"], tmp_path)[:4]
     one, many = (
         cycles.cycles_of([Block(0, code, 64, 1)]),

@@ -155,6 +155,14 @@ class RvvScheduling(TritonScheduling):
         record.note(name, kernel, node_schedule)
         return name
 
+    @classmethod
+    def create_tiling(cls, pw_tiling: Sequence[Any], reduction_tiling: Sequence[Any]) -> Any:
+        """As Inductor's, which has names for two dimensions of a reduction only: of more, the first become one."""
+        *outer, inner = reduction_tiling or [sympy.S.One]
+        if len(outer) > 1:
+            reduction_tiling = [sympy.Mul(*outer), inner]
+        return super().create_tiling(pw_tiling, reduction_tiling)
+
 
 @cache
 def register() -> None:

@@ -1,20 +1,27 @@
-"""Rewrites of an ATen graph before Inductor lowers it: what decompositions leave for their neighbours to cancel.
+"""Rewrites of an ATen graph before Inductor lowers it: what decompositions leave for their neighbours to cancel, and
+what is cheaper said otherwise.
 
     (p + s) - s, of integers  →  p        a product of unsigned bytes is written as one of signed bytes and a
                                           correction (decompositions.py), which torchao's graphs subtract again
+    max pool, 3 x 3           →  3 x 1, then 1 x 3: two times three elements, and the first three side by side
 
 RULES: operator → rule(node) → the node that takes its place, or None.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch._inductor import inductor_prims
 from torch.fx import GraphModule, Node
 
 aten = torch.ops.aten
+max_pool = inductor_prims._low_memory_max_pool_with_offsets
+# Windows of at least so many elements along two axes are separated; Inductor unrolls those of at most so many.
+SEPARATED, UNROLLED = 3, 25
 PURE = {aten.mul.Tensor, aten.sum.dim_IntList, aten.permute.default, aten.t.default, aten.view.default}
 
 
@@ -46,7 +53,40 @@ def cancelled_sum(node: Node) -> Node | None:
     return kept if exact and here.dtype == there.dtype and here.shape == there.shape else None
 
 
-RULES: dict[Any, Callable[[Node], Node | None]] = {aten.sub.Tensor: cancelled_sum}
+def separated_max_pool(node: Node) -> Node | None:
+    """Pooling by one axis after the other, the last one last; where positions are not asked for, and a window is so
+    long that the elements not read again pay for a result between the two."""
+    x, kernel, *rest = cast("list[Any]", node.args)
+    axes = [axis for axis, size in enumerate(kernel) if size > 1]
+    if sum(size >= SEPARATED for size in kernel) < 2 or max(kernel) > UNROLLED or node.kwargs:
+        return None
+    if any(user.target is not operator.getitem or (user.args[1] != 0 and user.users) for user in node.users):
+        return None
+    rest += [[], 0, 1, False][len(rest) :]
+    stride, padding, dilation = ([v] * len(kernel) if isinstance(v, int) else list(v) for v in rest[:3])
+    moves, pool = (kernel, stride or kernel, padding, dilation), node
+    with node.graph.inserting_before(node):
+        for axis in axes:
+            # Strides of the other axes, where nothing is compared, go with the last.
+            others = axes[-1] == axis
+            steps = [
+                [v if a == axis or (others and a not in axes) else neutral for a, v in enumerate(values)]
+                for values, neutral in zip(moves, (1, 1, 0, 1), strict=True)
+            ]
+            pool = node.graph.call_function(max_pool, (x, *steps, rest[3]))
+            pool.meta["val"] = max_pool(x.meta["val"], *steps, rest[3])
+            if axis != axes[-1]:
+                x = node.graph.call_function(operator.getitem, (pool, 0))
+                x.meta["val"] = pool.meta["val"][0]
+    return pool
+
+
+RULES: dict[Any, Callable[[Node], Node | None]] = {
+    aten.sub.Tensor: cancelled_sum,
+    max_pool: separated_max_pool,
+    aten.max_pool2d_with_indices.default: separated_max_pool,
+    aten.max_pool3d_with_indices.default: separated_max_pool,
+}
 
 
 def simplify(graph: GraphModule) -> GraphModule:

@@ -3,6 +3,7 @@
  *
  * Each function is case_NAME(outputs..., inputs..., sizes...); benchmarks/peers/plain_c.py has their arguments. */
 #include <math.h>
+#include <stdlib.h>
 #include <stdint.h>
 
 #ifdef BFLOAT16
@@ -154,8 +155,12 @@ void case_embedding(float *R out, const index_t *R ids, const float *R table, in
     for (index_t c = 0; c < width; c++) out[t * width + c] = table[ids[t] * width + c];
 }
 
+/* As PyTorch has it, negative indices count from the end, and one out of bounds is an error. */
 void case_gather(float *R out, const index_t *R ids, const float *R in, index_t n) {
-  for (index_t i = 0; i < n; i++) out[i] = in[ids[i]];
+  int bad = 0;
+  for (index_t i = 0; i < n; i++) bad |= ids[i] < -n || ids[i] >= n;
+  if (bad) abort();
+  for (index_t i = 0; i < n; i++) out[i] = in[ids[i] < 0 ? ids[i] + n : ids[i]];
 }
 
 /* [batch][rows][columns] → [batch][columns][rows]; transpose and both layouts of images are forms of it. */

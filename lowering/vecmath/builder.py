@@ -115,13 +115,16 @@ def floor_to_int(value: str, elem: str, lanes: int, emit: Callable[..., str], in
 
 
 def truncate_to_int(value: str, elem: str, lanes: int, emit: Callable[..., str]) -> str:
-    """A vector of floats rounded towards zero, as integers of the same width: the floor, plus one where that
-    went away from zero."""
+    """A vector of floats rounded towards zero, as integers of the same width: down, and up (mode 3) the negative."""
     b = Builder(emit, elem, lanes)
-    x = b.wrap(value)
-    floor = Term(b, floor_to_int(value, elem, lanes, emit, "llvm.riscv.vfcvt.x.f.v"), b.int)
-    inexact = b.compare("one", "ne", b.to_float(floor), x) & (x < 0.0)
-    return (floor + b.cast("arith.extui", inexact, b.int)).name
+    floor = floor_to_int(value, elem, lanes, emit, "llvm.riscv.vfcvt.x.f.v")
+    negative = (b.wrap(value) < 0.0).name
+    floats, integers = b.type(elem), b.type(b.int)
+    mode, length, policy = (emit(f"llvm.mlir.constant({n} : i64) : i64") for n in (3, -1, 1))
+    return emit(
+        f'llvm.call_intrinsic "llvm.riscv.vfcvt.x.f.v.mask"({floor}, {value}, {negative}, {mode}, {length}, {policy})'
+        f" : ({integers}, {floats}, {b.type('i1')}, i64, i64, i64) -> {integers}"
+    )
 
 
 class Builder:
