@@ -26,7 +26,7 @@ from torch_rvv.lowering.writer import Writer
 
 # Registers hold rows*LMUL of accumulators and 2*LMUL of B.
 ROWS = {4: 6, 2: 8, 1: 8}
-UNROLL = 2
+UNROLL = 4
 # A call that becomes a label, across which LLVM moves no instructions.
 HERE = "torch_rvv.here"
 BITS = 256
@@ -290,7 +290,10 @@ class Kernel:
         state = [self._load(target, self.vector) for target in targets]
         state += self._step_loads(pointers, 0)
         state, pointers = self._depth_loop(rows, self._moved(pointers, 1), self.rounds, state, UNROLL)
-        state, pointers = self._depth_loop(rows, pointers, self.rest, state, 1)
+        if isinstance(self.rest, int):
+            state, pointers = self._depth_loop(rows, pointers, min(self.rest, 1), state, self.rest)
+        else:
+            state, pointers = self._depth_loop(rows, pointers, self.rest, state, 1)
         for target, acc in zip(targets, self._products(rows, state), strict=True):
             w.line(
                 f'llvm.call_intrinsic "llvm.vp.store"({acc}, {target}, {self.mask}, {self.evl})'
@@ -312,20 +315,33 @@ class Kernel:
         accs, b, scalars = state[:rows], state[rows], state[rows + 1 :]
         return [self._fma(a, b, acc) for a, acc in zip(scalars, accs, strict=True)]
 
-    def _interleaved(self, rows: int, state: list[str], pointers: list[str]) -> list[str]:
-        """The products of one step, the loads of the next between them, in just the order that the core wants."""
+    def _interleaved(self, rows: int, state: list[str], pointers: list[str]) -> tuple[list[str], str]:
+        """The products of one step, the loads of the next between them, in just the order that the core wants; and B's
+        pointer a step on. A load of B has the time of all products, its address that of all but two."""
         accs, b, scalars = state[:rows], state[rows], state[rows + 1 :]
         done: list[str] = []
         following: list[str] = []
-        vector = ""
+        vector = ahead = ""
         for r in range(rows):
             done.append(self._fma(scalars[r], b, accs[r]))
-            if r == min(1, rows - 1):
-                vector = self._load(pointers[0], self.narrow)
+            self._here()
             # Volatile, so that it stays where it stands.
             following.append(self._scalar(pointers[1 + r], "volatile "))
-            self.w.line(f"func.call @{HERE}() : () -> ()")
-        return [*done, vector, *following]
+            if r == 0:
+                self._here()
+                vector = self._load(pointers[0], self.narrow)
+            if r == min(1, rows - 1):
+                self._here()
+                (ahead,) = self._kept(self._moved(pointers[:1], 1))
+            self._here()
+        return [*done, vector, *following], ahead
+
+    def _kept(self, pointers: list[str]) -> list[str]:
+        """Pointers that LLVM's loop passes take as they are: each of them one addition, where it stands here."""
+        return [self.w.op(f"llvm.intr.launder.invariant.group {p} : !llvm.ptr") for p in pointers]
+
+    def _here(self) -> None:
+        self.w.line(f"func.call @{HERE}() : () -> ()")
 
     def _depth_loop(
         self, rows: int, pointers: list[str], rounds: str | int, state: list[str], unroll: int
@@ -350,9 +366,11 @@ class Kernel:
             f" iter_args({carried}) -> ({types}) {{"
         ):
             now, here = inside[: len(state)], inside[len(state) :]
+            b = here[0]
             for step in range(unroll):
-                now = self._interleaved(rows, now, self._moved(here, step))
-            w.line(f"scf.yield {', '.join([*now, *self._moved(here, unroll)])} : {types}")
+                now, b = self._interleaved(rows, now, [b, *self._moved(here, step)[1:]])
+            rest = self._kept(self._moved(here, unroll)[1:])
+            w.line(f"scf.yield {', '.join([*now, b, *rest])} : {types}")
         names = [f"{result}#{i}" for i in range(len(initial))]
         return names[: len(state)], names[len(state) :]
 
