@@ -17,10 +17,12 @@ from dataclasses import replace
 from typing import Any
 
 from torch_rvv.lowering import matmul, scan
+from torch_rvv.lowering.accumulate import callee_of
 from torch_rvv.lowering.bounds import upper_bound
 from torch_rvv.lowering.graph import attributes
-from torch_rvv.lowering.loops import Nest, NestWriter, Operand, callee_of
+from torch_rvv.lowering.loops import NestWriter
 from torch_rvv.lowering.mlir import context, ir
+from torch_rvv.lowering.nest import Nest, Operand
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations, bits_of
 from torch_rvv.lowering.values import Value, View

@@ -343,6 +343,13 @@ class Kernel:
     def _here(self) -> None:
         self.w.line(f"func.call @{HERE}() : () -> ()")
 
+    def _round(self, rows: int, pointers: list[str], state: list[str], steps: int) -> tuple[list[str], list[str]]:
+        """So many steps, one after the other."""
+        b = pointers[0]
+        for step in range(steps):
+            state, b = self._interleaved(rows, state, [b, *self._moved(pointers, step)[1:]])
+        return state, [b, *self._kept(self._moved(pointers, steps)[1:])]
+
     def _depth_loop(
         self, rows: int, pointers: list[str], rounds: str | int, state: list[str], unroll: int
     ) -> tuple[list[str], list[str]]:
@@ -351,9 +358,7 @@ class Kernel:
         if rounds == 0:
             return state, pointers
         if rounds == 1:
-            for step in range(unroll):
-                state = [*self._products(rows, state), *self._step_loads(pointers, step)]
-            return state, self._moved(pointers, unroll)
+            return self._round(rows, pointers, state, unroll)
         w = self.w
         k, result = w.fresh("k"), w.fresh("acc")
         initial = [*state, *pointers]
@@ -365,12 +370,8 @@ class Kernel:
             f"{result}:{len(initial)} = scf.for {k} = {w.constant(0)} to {self.index(rounds)} step {w.constant(1)}"
             f" iter_args({carried}) -> ({types}) {{"
         ):
-            now, here = inside[: len(state)], inside[len(state) :]
-            b = here[0]
-            for step in range(unroll):
-                now, b = self._interleaved(rows, now, [b, *self._moved(here, step)[1:]])
-            rest = self._kept(self._moved(here, unroll)[1:])
-            w.line(f"scf.yield {', '.join([*now, b, *rest])} : {types}")
+            now, here = self._round(rows, inside[len(state) :], inside[: len(state)], unroll)
+            w.line(f"scf.yield {', '.join([*now, *here])} : {types}")
         names = [f"{result}#{i}" for i in range(len(initial))]
         return names[: len(state)], names[len(state) :]
 

@@ -48,6 +48,7 @@ class Strip:
     mask: Value | None = None
     iv: str | None = None  # the strip's first index
     sums: set[Any] = field(default_factory=set)  # accumulators of reductions
+    nans: dict[Any, str] = field(default_factory=dict)  # those whose NaNs are counted: how many so far
     gathers: int = 0
     early: bool = False  # a load stands outside of a loop that it was inside of
 
@@ -136,9 +137,27 @@ class Strip:
             args = [*(self.get(v) for v in factors), self.get(acc)]
             self.values[op.results[0]] = self.apply("math.fma", "", args, [str(op.results[0].type)])[0]
             return
+        folded = next((v for v in op.operands if v in self.nans), None) if op.name in NAN_WINS else None
+        if folded is not None:
+            acc, other = op.operands
+            self.values[op.results[0]] = self._fold_counting(op.name, folded, other if acc == folded else acc)
+            return
         args = [self.get(v) for v in op.operands]
         elems = [str(r.type) for r in op.results]
         self.values.update(zip(op.results, self.apply(op.name, attributes(op), args, elems), strict=True))
+
+    def _fold_counting(self, op: str, acc: Any, other: Any) -> Value:
+        """A fold that NaN would win, by the operation that it loses; NaNs are counted."""
+        value = self.vector(self.get(other))
+        (nan,) = self.apply("arith.cmpf", "predicate = 14 : i64", [value, value], ["i1"])
+        level = len(self.writers) - 1
+        emit = self.emitter(level)
+        more = emit(
+            f'llvm.call_intrinsic "llvm.riscv.vcpop"({nan.name}, {self.wide_length(level)})'
+            f" : ({self.mask_type()}, i64) -> i64"
+        )
+        self.nans[acc] = emit(f"arith.addi {self.nans[acc]}, {more} : i64")
+        return self.apply(NAN_WINS[op], "", [self.get(acc), value], [value.elem])[0]
 
     def _summed_product(self, op: Any) -> tuple[Any, list[Any]] | None:
         """(accumulator, factors) of an addition of a product to a sum: one rounding, and one instruction, less."""
@@ -425,6 +444,8 @@ class Strip:
         self.values[op.results[0]] = Value(name, elem, constant=number)
 
 
+# Folds that NaN wins → the operation that it loses, one instruction instead of five. Beside them NaNs are counted.
+NAN_WINS = {"arith.maximumf": "arith.maxnumf", "arith.minimumf": "arith.minnumf"}
 # Operations whose form takes the strip's length, and so must stand inside the strip loop.
 _NEEDS_LENGTH = {
     "arith.divsi", "arith.divui", "arith.remsi", "arith.remui", "arith.mului_extended", "arith.mulsi_extended",

@@ -237,7 +237,11 @@ def attention(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0,
             for t in (key, value)
         )
     factor = 1.0 / math.sqrt(size) if scale is None else scale
-    scores = torch.matmul(query.float(), key.float().transpose(-1, -2)) * factor
+    scores = torch.matmul(query.float(), key.float().transpose(-1, -2))
+    # Without a bias the exponential's argument is scaled, and not the scores that the maximum is taken of.
+    early = attn_mask is not None or not factor > 0
+    if early:
+        scores = scores * factor
     if is_causal:
         rows = torch.arange(length, device=query.device)[:, None]
         columns = torch.arange(key.shape[2], device=query.device)[None, :]
@@ -247,7 +251,9 @@ def attention(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0,
         scores = scores + bias
     most = scores.amax(-1, keepdim=True)
     most = torch.where(most == -math.inf, 0.0, most)
-    weights = torch.exp(scores - most)
+    weights = torch.exp(scores - most if early else (scores - most) * factor)
     total = weights.sum(-1, keepdim=True)
-    out = torch.matmul(weights / torch.where(total == 0.0, 1.0, total), value.float()).to(query.dtype)
+    # Divided last: a head's size is less than the number of keys.
+    out = (torch.matmul(weights, value.float()) / torch.where(total == 0.0, 1.0, total)).to(query.dtype)
+    most = most if early else most * factor
     return out.transpose(1, 2).contiguous().transpose(1, 2), (most + total.log()).squeeze(-1)

@@ -1,0 +1,101 @@
+"""A linalg.generic as loops see it: operands by loop dimension, and which dimension becomes lanes.
+
+The vectorised dimension is the one along which most accesses are unit-stride. Loops over other parallel dimensions
+stand outside, loops over reductions inside. A body with an atomic, and a nest with no dimension, stay scalar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch_rvv.lowering.values import View
+from torch_rvv.lowering.vector_body import SCALAR_ONLY
+
+
+@dataclass(eq=False)
+class Operand:
+    """One operand of the generic: its view, and for each of the view's dimensions the loop it follows."""
+
+    view: View
+    dims: tuple[int, ...]
+    argument: Any
+    output: bool = False
+
+    def stride(self, dim: int | None) -> str | int:
+        """Stride along a loop dimension, 0 if it does not move."""
+        total: str | int = 0
+        for d, s in zip(self.dims, self.view.strides, strict=True):
+            if d == dim:
+                total = s
+        return total
+
+
+@dataclass(eq=False)
+class Nest:
+    """A generic, read from MLIR. most: the largest that each size can be, where that is known."""
+
+    operands: list[Operand]
+    sizes: list[str | int]
+    reductions: set[int]
+    block: Any
+    most: list[int | None]
+
+    @property
+    def outputs(self) -> list[Operand]:
+        return [o for o in self.operands if o.output]
+
+    def accumulates(self, output: Operand) -> bool:
+        return bool(self.reductions) and not self.reductions & set(output.dims)
+
+    def contracts(self) -> bool:
+        """Whether it accumulates by a fused multiply-add, which lanes along the reduction could not sum up."""
+        outputs = [o.argument for o in self.outputs]
+        return any(op.name == "math.fma" and op.operands[2] in outputs for op in walk_body(self.block))
+
+    def scalar_only(self) -> bool:
+        return any(op.name in SCALAR_ONLY for op in walk_body(self.block))
+
+
+def walk_body(block: Any) -> Iterator[Any]:
+    for op in block.operations:
+        yield op.operation
+        for region in op.operation.regions:
+            for inner in region.blocks:
+                yield from walk_body(inner)
+
+
+# A dimension of this many elements costs twice as much an element as a long one.
+SHORT = 16
+
+
+def choose_dim(nest: Nest) -> int | None:
+    """The loop dimension to vectorise: fewest strided accesses, not too short, inner ones first."""
+    if not nest.sizes or nest.scalar_only():
+        return None
+    best, best_cost = None, float("inf")
+    for dim, size in enumerate(nest.most):
+        if dim in nest.reductions and nest.contracts():
+            continue
+        cost = 0.0
+        for operand in nest.operands:
+            stride = operand.stride(dim)
+            cost += 0.1 if stride == 0 else 1.0 if stride == 1 else 6.0
+        if size is not None:
+            cost *= 1.0 + SHORT / max(size, 1)
+        if dim in nest.reductions and any(d not in nest.reductions for d in range(len(nest.sizes))):
+            cost += 0.5
+        if cost <= best_cost:
+            best, best_cost = dim, cost
+    return best
+
+
+def loop_order(nest: Nest, vector: int | None) -> list[int]:
+    """Loop dimensions, outermost first."""
+    dims = range(len(nest.sizes))
+    outer = [d for d in dims if d not in nest.reductions and d != vector]
+    inner = [d for d in dims if d in nest.reductions and d != vector]
+    if vector is None:
+        return outer + inner
+    return outer + inner + [vector] if vector in nest.reductions else [*outer, vector, *inner]
