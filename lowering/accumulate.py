@@ -4,7 +4,9 @@
     →
     %acc = -inf in all lanes;  each strip: %acc = vp.merge(maxnumf(%acc, %x), %acc, %evl);  y[i] = reduction(%acc)
 
-Lanes past a strip's end keep what they had. One operation that RVV has is folded by its instruction, others by halving.
+Lanes past a strip's end keep what they had. Where the body is short one strip that may be short comes before the loop,
+whose strips then are whole: no length to ask for, nothing to keep. One operation that RVV has is folded by its
+instruction, others by halving.
 Limits: a function of several values must be associative and commutative.
 """
 
@@ -17,7 +19,7 @@ from typing import Any
 from torch_rvv.lowering.convert_reduce import KINDS
 from torch_rvv.lowering.mlir import ir
 from torch_rvv.lowering.nest import Nest, Operand, walk_body
-from torch_rvv.lowering.operations import Operations
+from torch_rvv.lowering.operations import NATIVE_MATH, Operations
 from torch_rvv.lowering.values import Value, View
 from torch_rvv.lowering.vector_body import NAN_WINS, Strip
 from torch_rvv.lowering.writer import Writer
@@ -34,8 +36,11 @@ class Carry:
     kind: str
     merged: str = ""
     counter: bool = False
+    first: Carry | None = None  # the same in the strip before the loop
 
 
+# Operations of a body that may be written twice.
+SHORT_BODY = 12
 _NAN = {"f16": "0x7E00", "f32": "0x7FC00000", "f64": "0x7FF8000000000000"}
 
 
@@ -83,6 +88,18 @@ class Accumulators:
         true = strip._once("true", 0, "arith.constant true")
         name = "llvm.experimental.get.vector.length"
         return f'llvm.call_intrinsic "{name}"({wide}, {factor}, {true}) : (i64, i32, i1) -> i32'
+
+    def _peels(self) -> bool:
+        """Whether a short strip before the loop pays: the body is written twice."""
+        ops = [op.name for op in walk_body(self.nest.block)]
+        outputs = [o for o in self.nest.outputs if self.nest.accumulates(o)]
+        return (
+            bool(outputs)
+            and self.vector in self.nest.reductions
+            and all(self._known(o) is not None for o in outputs)
+            and len(ops) <= SHORT_BODY
+            and all(name.startswith(("arith.", "linalg.", "memref.")) or name in NATIVE_MATH for name in ops)
+        )
 
     def _accumulators(self) -> int:
         """Vectors that a row carries through the loops."""
@@ -143,8 +160,9 @@ class Accumulators:
         if self.vector is None:
             return value.name
         chosen = strip.vector(value).name
-        if self.vector not in self.nest.reductions:
+        if self.vector not in self.nest.reductions or strip.whole:
             return chosen
+        assert strip.length is not None
         level = len(strip.writers) - 1
         emit = strip.emitter(level)
         if self._known(carry.output) is None:
@@ -153,7 +171,7 @@ class Accumulators:
             fresh = strip.vector(strip.get(folded)).name
             chosen = emit(f"arith.select {self._beginning(strip)}, {fresh}, {chosen} : i1, {carry.kind}")
         return emit(
-            f'llvm.call_intrinsic "llvm.vp.merge"({self.mask}, {chosen}, {carry.inside}, {self.evl})'
+            f'llvm.call_intrinsic "llvm.vp.merge"({strip.length[0]}, {chosen}, {carry.inside}, {strip.length[1]})'
             f" : ({strip.mask_type()}, {carry.kind}, {carry.kind}, i32) -> {carry.kind}"
         )
 

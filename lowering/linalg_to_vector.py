@@ -16,7 +16,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from torch_rvv.lowering import matmul, scan
+from torch_rvv.lowering import matmul, rowproduct, scan
 from torch_rvv.lowering.accumulate import callee_of
 from torch_rvv.lowering.bounds import upper_bound
 from torch_rvv.lowering.graph import attributes
@@ -304,7 +304,8 @@ class ToVector:
         nest = Nest(read, sizes, {d for d, reduced in enumerate(kinds) if reduced}, block, most)
         contraction = matmul.match(nest, self.operations.soft)
         if contraction is not None:
-            self.nests.append(matmul.write(contraction, self.operations, self.writer, self.options.lmul))
+            write = rowproduct.write if rowproduct.applies(contraction) else matmul.write
+            self.nests.append(write(contraction, self.operations, self.writer, self.options.lmul))
             return
         writer = NestWriter(nest, self.operations, self.functions, self.value, self.view, self.writer)
         self.nests.append(writer.write(self.options.lmul))

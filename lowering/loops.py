@@ -13,6 +13,7 @@ live at once. Which dimension becomes lanes: nest.py; accumulators: accumulate.p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -69,6 +70,8 @@ class NestWriter(Accumulators):
         order, depth = self.order, len(self.order)
         self.ivs = {d: writer.fresh("i") for d in order}
         self.mask, self.evl = writer.fresh("mask"), writer.fresh("evl")
+        self.head = Writer(writer.counter) if self._peels() else None
+        self.few, self.start = writer.fresh("few"), writer.fresh("few")
         writers = [Writer(writer.counter) for _ in range(depth + 1)]
         result = writer.fresh("loop")
         final = Writer(writer.counter)
@@ -78,6 +81,8 @@ class NestWriter(Accumulators):
             strip = self._strip(writers)
             self.positions = self._positions(strip, row)
             mine = self._row(strip, writer, depth)
+            if self.head is not None:
+                self._short_row([*writers[:-1], self.head], row, mine, writer)
             if mine:
                 closing = self._strip([*writers[: self.first], final])
                 closing.values = strip.values
@@ -106,6 +111,17 @@ class NestWriter(Accumulators):
             else:
                 carry.merged = self._merge(strip, carry, value)
         return carries + counters
+
+    def _short_row(self, writers: list[Writer], row: int, carries: list[Carry], writer: Writer) -> None:
+        """The body once more, for the lanes that are left over from whole strips."""
+        strip = self._strip(writers)
+        assert self.vector is not None
+        iv, strip.iv = self.ivs[self.vector], strip.constant_index(0).name
+        strip.length, strip.whole, self.ivs[self.vector] = (self.mask, self.few), False, strip.iv
+        self.positions = self._positions(strip, row)
+        for carry, first in zip(carries, self._row(strip, writer, len(self.order)), strict=True):
+            carry.first = first
+        self.ivs[self.vector] = iv
 
     def _positions(self, strip: Strip, row: int) -> dict[int, Value]:
         """The index of each dimension; of the jammed one, so many rows on."""
@@ -155,6 +171,7 @@ class NestWriter(Accumulators):
         return Strip(
             self.operations, writers, self.lanes, level, (self.mask, self.evl),
             functions=self.functions, views=self.views, scalar=self.names, iv=self.ivs[self.vector],
+            whole=self.head is not None,
         )  # fmt: skip
 
     def _bind(self, strip: Strip, carries: list[Carry], depth: int) -> None:
@@ -179,7 +196,9 @@ class NestWriter(Accumulators):
         strip = self._strip(writers)
         zero, one, rows = (strip.constant_index(n).name for n in (0, 1, self.rows))
         bounds = {d: self._size(strip, d, 0) for d in self.order}
-        if self.vector is not None:
+        if self.head is not None:
+            self._lengths(writers[0], bounds[self.vector])
+        elif self.vector is not None:
             level = self.order.index(self.vector) + 1
             head = Writer(writer.counter)
             strip.writers = [*writers[:level], head, *writers[level + 1 :]]
@@ -187,6 +206,7 @@ class NestWriter(Accumulators):
             text = self._length_text(strip, left, level)
             head.line(f"{self.evl} = {text}")
             writers[level].lines = head.lines + writers[level].lines
+        if self.vector is not None:
             writers[0].lines.insert(0, f"  {self.mask} = arith.constant dense<true> : {strip.mask_type()}")
         text_kinds = [c.kind for c in carries]
 
@@ -202,6 +222,10 @@ class NestWriter(Accumulators):
             if carried and level == self.first:
                 held = [c.start.name for c in carries]
             innermost = level == len(self.order) - 1
+            start = zero
+            if dim == self.vector and self.head is not None:
+                put(_renamed(self.head.lines, [c.first for c in carries], held))
+                held, start = [c.first.merged for c in carries if c.first], self.start
             names = [c.inside if innermost else writer.fresh("acc") for c in carries] if carried else []
             name = result if level == self.first else writer.fresh("loop")
             make = self._strip_loop if dim == self.vector else self._plain_loop
@@ -210,7 +234,7 @@ class NestWriter(Accumulators):
                 name,
                 dim,
                 bounds[dim],
-                zero,
+                start,
                 rows if level == self.first - 1 else one,
                 held if carried else [],
                 names,
@@ -222,6 +246,14 @@ class NestWriter(Accumulators):
             return after
 
         loops(0, [])
+
+    def _lengths(self, w: Writer, size: str | None) -> None:
+        """Before all loops: the length of a whole strip, and that of the short one."""
+        whole = w.op(f"arith.muli {w.op('vector.vscale')}, {w.constant(self.lanes or 1)} : index")
+        w.line(f"{self.evl} = arith.index_cast {whole} : index to i32")
+        below = w.op(f"arith.subi {whole}, {w.constant(1)} : index")
+        w.line(f"{self.start} = arith.andi {size}, {below} : index")
+        w.line(f"{self.few} = arith.index_cast {self.start} : index to i32")
 
     def _plain_loop(
         self, w: Writer, name: str, dim: int, bound: str, zero: str, one: str, held: list[str], names: list[str],
@@ -254,3 +286,9 @@ class NestWriter(Accumulators):
             following = w.op(f"arith.addi {self.ivs[dim]}, {done} : index")
             w.line(f"scf.yield {', '.join([following, *(after if names else [])])} : {types}")
         return [f"{name}#{i + 1}" for i in range(len(names))]
+
+
+def _renamed(lines: list[str], firsts: list[Carry | None], held: list[str]) -> list[str]:
+    """Lines that read accumulators, by the names that those have where the lines are put."""
+    names = {first.inside: name for first, name in zip(firsts, held, strict=True) if first is not None}
+    return [re.sub(r"%acc\d+", lambda m: names.get(m.group(), m.group()), line) for line in lines]

@@ -17,7 +17,8 @@ where C and B are unit-stride along n and the body is one multiply-add; anything
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,6 @@ class Access:
     base: str
     offset: str | int
     strides: dict[int, str | int]
-    addressed: bool
 
 
 @dataclass(frozen=True)
@@ -75,44 +75,44 @@ def _product_sum(ops: list[Any], last: Any) -> tuple[Any, Any, Any] | None:
     if [op.name for op in ops] == ["math.fma"] and last.operands[0] == ops[0].results[0]:
         a, b, acc = ops[0].operands
         return a, b, acc
-    if [op.name for op in ops] == ["arith.muli", "arith.addi"] and last.operands[0] == ops[1].results[0]:
+    if [op.name for op in ops] in _PRODUCT_SUMS and last.operands[0] == ops[1].results[0]:
         acc, product = ops[1].operands
         return (*ops[0].operands, acc) if product == ops[0].results[0] else None
     return None
 
 
+_PRODUCT_SUMS = (["arith.muli", "arith.addi"], ["arith.mulf", "arith.addf"])
+
+
 def match(nest: Any, soft: Callable[[str], bool]) -> Contraction | None:
-    """The contraction that a nest (loops.Nest) is, if it is one of ours. soft: types without arithmetic."""
+    """The contraction that a nest (nest.Nest) is, if it is one of ours. soft: types without arithmetic."""
     found = _multiply_add(nest.block)
     if found is None or len(nest.outputs) != 1 or len(nest.reductions) != 1:
         return None
     by_argument = {o.argument: o for o in nest.operands}
-    operands = [by_argument.get(v) for v in found]
-    if any(o is None for o in operands) or operands[2] is not nest.outputs[0]:
+    a, b, c = (by_argument.get(v) for v in found)
+    if a is None or b is None or c is not nest.outputs[0]:
         return None
-    a, b, c = operands
     elem, narrow = c.view.elem, a.view.elem
-    if (
-        b.view.elem != narrow
-        or soft(elem)
-        or soft(narrow)
-        or bits_of(elem) not in (bits_of(narrow), 2 * bits_of(narrow))
-    ):
+    if b.view.elem != narrow or bits_of(elem) not in (bits_of(narrow), 2 * bits_of(narrow)):
         return None
+    if soft(elem) or soft(narrow) or any(o.view.addressed for o in (a, b, c)):
+        return None
+    return _roles(nest, a, b, c) or _roles(nest, b, a, c)
+
+
+def _roles(nest: Any, a: Any, b: Any, c: Any) -> Contraction | None:
+    """The contraction with a as the left operand, of scalars, and b as the right one, of vectors."""
     (depth,) = nest.reductions
     column = next((d for d in c.dims if c.stride(d) == 1 and b.stride(d) == 1 and a.stride(d) == 0), None)
-    if column is None or c.stride(depth) != 0:
+    if column is None or c.stride(depth) != 0 or nest.sizes[depth] == 0:
         return None
     others = [d for d in range(len(nest.sizes)) if d not in (column, depth)]
     row = next((d for d in others if a.stride(d) != 0 and b.stride(d) == 0 and c.stride(d) != 0), None)
     outer = [d for d in others if d != row]
-    accesses = [
-        Access(o.view.base, o.view.offset, {d: o.stride(d) for d in range(len(nest.sizes))}, o.view.addressed)
-        for o in (a, b, c)
-    ]
-    if any(x.addressed for x in accesses) or nest.sizes[depth] == 0:
-        return None
-    return Contraction(*accesses, elem, narrow, nest.sizes, outer, row, column, depth)
+    dims = range(len(nest.sizes))
+    accesses = [Access(o.view.base, o.view.offset, {d: o.stride(d) for d in dims}) for o in (a, b, c)]
+    return Contraction(*accesses, c.view.elem, a.view.elem, nest.sizes, outer, row, column, depth)
 
 
 class Kernel:
@@ -121,20 +121,22 @@ class Kernel:
     def __init__(self, contraction: Contraction, operations: Operations, writer: Writer, lmul: int | None):
         self.of, self.operations, self.w = contraction, operations, writer
         self.lmul = self._lmul(lmul)
-        self.rows = ROWS[self.lmul]
+        self.rows = 1 if contraction.row is None else ROWS[self.lmul]
         self.lanes = max(2, self.lmul * 64 // bits_of(contraction.elem))
         self.vector = f"vector<[{self.lanes}]x{contraction.elem}>"
         self.narrow = f"vector<[{self.lanes}]x{contraction.narrow}>"
         self.masks = f"vector<[{self.lanes}]xi1>"
 
     def _lmul(self, wanted: int | None) -> int:
-        if wanted is not None:
-            return min(wanted, 4)
+        return min(wanted, 4) if wanted is not None else self._filled((1, 2), 4)
+
+    def _filled(self, smaller: tuple[int, ...], most: int) -> int:
+        """The smallest LMUL that a row of columns fills."""
         size = self.of.sizes[self.of.column]
         if not isinstance(size, int):
-            return 4
+            return most
         needed = size * bits_of(self.of.elem) / BITS
-        return next((m for m in (1, 2) if needed <= m), 4)
+        return next((m for m in smaller if needed <= m), most)
 
     # -- small pieces
 
@@ -175,6 +177,12 @@ class Kernel:
         return self.w.op(
             f'llvm.call_intrinsic "llvm.vp.load"({pointer}, {self.mask}, {self.evl})'
             f" : (!llvm.ptr, {self.masks}, i32) -> {kind}"
+        )
+
+    def _store(self, value: str, pointer: str) -> None:
+        self.w.line(
+            f'llvm.call_intrinsic "llvm.vp.store"({value}, {pointer}, {self.mask}, {self.evl})'
+            f" : ({self.vector}, !llvm.ptr, {self.masks}, i32) -> ()"
         )
 
     def _scalar(self, pointer: str, volatile: str = "") -> str:
@@ -232,6 +240,12 @@ class Kernel:
             self._outer(rest, {**at, dim: iv})
 
     def _strips(self, at: dict[int, str | int]) -> None:
+        with self._strip_loop() as j:
+            self._rows({**at, self.of.column: j})
+
+    @contextmanager
+    def _strip_loop(self) -> Iterator[str]:
+        """A loop over strips of columns: the first column of each."""
         w = self.w
         size = self.index(self.of.sizes[self.of.column])
         start, j = w.fresh("at"), w.fresh("j")
@@ -244,7 +258,7 @@ class Kernel:
                 " : (i64, i32, i1) -> i32"
             )
             self.length = w.op(f"arith.extui {self.evl} : i32 to i64")
-            self._rows({**at, self.of.column: j})
+            yield j
             done = w.op(f"arith.index_castui {self.evl} : i32 to index")
             w.line(f"scf.yield {w.op(f'arith.addi {j}, {done} : index')} : index")
 
@@ -280,7 +294,7 @@ class Kernel:
 
     def _tile(self, rows: int, at: dict[int, str | int]) -> None:
         """One block of rows: all of the depth with its accumulators in registers."""
-        of, w, row = self.of, self.w, self.of.row
+        of, row = self.of, self.of.row
         a0, b0, c0 = (self._offset(x, at) for x in (of.a, of.b, of.c))
         places = [0 if row is None else self._mul(of.a.strides[row], r) for r in range(rows)]
         pointers = [self._ahead(of.b.base, b0, of.narrow)]
@@ -295,10 +309,7 @@ class Kernel:
         else:
             state, pointers = self._depth_loop(rows, pointers, self.rest, state, 1)
         for target, acc in zip(targets, self._products(rows, state), strict=True):
-            w.line(
-                f'llvm.call_intrinsic "llvm.vp.store"({acc}, {target}, {self.mask}, {self.evl})'
-                f" : ({self.vector}, !llvm.ptr, {self.masks}, i32) -> ()"
-            )
+            self._store(acc, target)
 
     def _step_loads(self, pointers: list[str], k: int) -> list[str]:
         """B's vector and A's scalars, k steps along the depth from where the pointers stand."""

@@ -47,6 +47,7 @@ class Strip:
     scalar: Callable[[Any], Value] = field(default=lambda value: Value("", ""))
     mask: Value | None = None
     iv: str | None = None  # the strip's first index
+    whole: bool = False  # all lanes are in use
     sums: set[Any] = field(default_factory=set)  # accumulators of reductions
     nans: dict[Any, str] = field(default_factory=dict)  # those whose NaNs are counted: how many so far
     gathers: int = 0
@@ -274,6 +275,8 @@ class Strip:
             return (
                 f'llvm.call_intrinsic "llvm.vp.gather"({address}, {mask}, {evl}) : ({pointers}, {masks}, i32) -> {kind}'
             )
+        if stride == 1 and self.whole and mask == self.length[0]:
+            return f"llvm.load {address} {{alignment = {bytes_of(elem)} : i64}} : !llvm.ptr -> {kind}"
         if stride == 1:
             return f'llvm.call_intrinsic "llvm.vp.load"({address}, {mask}, {evl}) : (!llvm.ptr, {masks}, i32) -> {kind}'
         return (
@@ -308,6 +311,10 @@ class Strip:
         vector = self.vector(value)
         assert self.length is not None
         name, evl, masks, kind = self._mask(mask), self.length[1], self.mask_type(), self.vector_type(elem)
+        if stride == 1 and self.whole and mask is None:
+            aligned = f"{{alignment = {bytes_of(elem)} : i64}}"
+            self.writers[level].line(f"llvm.store {vector.name}, {address} {aligned} : {kind}, !llvm.ptr")
+            return
         if stride is None:
             pointers = f"vector<[{self.lanes}]x!llvm.ptr>"
             text = f'"llvm.vp.scatter"({vector.name}, {address}, {name}, {evl}) : ({kind}, {pointers}, {masks}, i32)'
@@ -416,6 +423,8 @@ class Strip:
     def wide_length(self, level: int) -> str:
         """The strip's length as an i64."""
         assert self.length is not None
+        if self.whole:
+            return self._once(("i64", -1), 0, "arith.constant -1 : i64")
         return self._once(("wide", self.length[1]), level, f"arith.extui {self.length[1]} : i32 to i64")
 
     def memref_store(self, op: Any) -> None:

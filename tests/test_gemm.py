@@ -65,6 +65,20 @@ def test_products_with_a_vector_are_reductions(m, n, k, dtype):
 
 
 @pytest.mark.board
+@pytest.mark.parametrize("dtype", [F64, F32, F16, BF16, I8], ids=str)
+@pytest.mark.parametrize(("n", "k"), [(5, 7), (64, 8), (100, 9), (513, 33), (1030, 64)])
+def test_a_row_times_a_matrix(n, k, dtype):
+    torch.manual_seed(0)
+    if dtype == I8:
+        a, b = torch.randint(-128, 128, (1, k), dtype=I8), torch.randint(-128, 128, (k, n), dtype=I8)
+        assert torch.equal(torch.compile(torch._int_mm, backend="rvv")(a, b), (a.int() @ b.int()))
+        return
+    a, b = torch.randn(1, k).to(dtype), torch.randn(k, n).to(dtype)
+    agree(torch.mm, a, b)
+    agree(lambda a, b: (a @ b).relu() + 1, a, b[:, 1:])
+
+
+@pytest.mark.board
 def test_non_finite_numbers_pass_through_a_product():
     a, b = torch.randn(19, 37), torch.randn(37, 21)
     a[3, 5], a[4, 6], b[7, 2] = float("nan"), float("inf"), float("-inf")

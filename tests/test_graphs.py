@@ -205,6 +205,21 @@ def test_empty_tensors(rvv):
     check(rvv, lambda x: (x + 1, x.sum(0), x.sum()), torch.randn(0, 5))
 
 
+@pytest.mark.parametrize("vlen", [128, 256, 1024])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64, torch.bfloat16], ids=str)
+def test_rows_of_every_length_are_folded_whole_and_nan_wins_wherever_it_is(vlen, dtype, rvv, monkeypatch):
+    """Lengths around whole strips; the same length with a NaN in its first, its last and a middle place."""
+    monkeypatch.setenv("TORCH_RVV_VLEN", str(vlen))
+    function = rvv(lambda x: (x.amax(1), x.amin(1), x.sum(1), (x * x).sum(1)), dynamic=True)
+    for n in (1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 256, 257, 1000):
+        x = (torch.randint(-8, 9, (5, n), generator=torch.Generator().manual_seed(n)) / 2).to(dtype)
+        x[1, 0] = x[2, -1] = x[3, n // 2] = float("nan")
+        x[4, n // 3] = -float("inf")
+        wanted = (x.amax(1), x.amin(1), x.double().sum(1), (x.double() ** 2).sum(1))
+        for ours, theirs in zip(function(x), wanted, strict=True):
+            torch.testing.assert_close(ours, theirs.to(dtype), equal_nan=True, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("vlen", [128, 512, 1024])
 def test_one_binary_is_right_at_every_vlen(vlen, rvv, monkeypatch):
     monkeypatch.setenv("TORCH_RVV_VLEN", str(vlen))

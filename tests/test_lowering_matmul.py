@@ -52,6 +52,44 @@ def test_another_body_is_an_ordinary_nest():
     assert metadata["nests"] and not any("rows" in n for n in metadata["nests"])
 
 
+ROW = """
+    %l = tt.make_range {end = 512 : i32, start = 0 : i32} : tensor<512xi32>
+    %r = tt.make_range {end = DEPTH : i32, start = 0 : i32} : tensor<DEPTHxi32>
+    %re = tt.expand_dims %r {axis = 1 : i32} : tensor<DEPTHxi32> -> tensor<DEPTHx1xi32>
+    %le = tt.expand_dims %l {axis = 0 : i32} : tensor<512xi32> -> tensor<1x512xi32>
+    %w = arith.constant dense<512> : tensor<DEPTHx1xi32>
+    %o = arith.muli %re, %w : tensor<DEPTHx1xi32>
+    %ob = tt.broadcast %o : tensor<DEPTHx1xi32> -> tensor<DEPTHx512xi32>
+    %lb = tt.broadcast %le : tensor<1x512xi32> -> tensor<DEPTHx512xi32>
+    %ol = arith.addi %ob, %lb : tensor<DEPTHx512xi32>
+    %ps = tt.splat %p : !tt.ptr<f32> -> tensor<DEPTHx512x!tt.ptr<f32>>
+    %pp = tt.addptr %ps, %ol : tensor<DEPTHx512x!tt.ptr<f32>>, tensor<DEPTHx512xi32>
+    %x = tt.load %pp : tensor<DEPTHx512x!tt.ptr<f32>>
+    %qs = tt.splat %q : !tt.ptr<f32> -> tensor<DEPTHx1x!tt.ptr<f32>>
+    %qp = tt.addptr %qs, %re : tensor<DEPTHx1x!tt.ptr<f32>>, tensor<DEPTHx1xi32>
+    %y = tt.load %qp : tensor<DEPTHx1x!tt.ptr<f32>>
+    %yb = tt.broadcast %y : tensor<DEPTHx1xf32> -> tensor<DEPTHx512xf32>
+    %z = arith.mulf %x, %yb : tensor<DEPTHx512xf32>
+    %s = "tt.reduce"(%z) <{axis = 0 : i32}> ({
+    ^bb0(%a: f32, %b: f32):
+      %c = arith.addf %a, %b : f32
+      tt.reduce.return %c : f32
+    }) : (tensor<DEPTHx512xf32>) -> tensor<512xf32>
+    %ts = tt.splat %t : !tt.ptr<f32> -> tensor<512x!tt.ptr<f32>>
+    %tp = tt.addptr %ts, %l : tensor<512x!tt.ptr<f32>>, tensor<512xi32>
+    tt.store %tp, %s : tensor<512x!tt.ptr<f32>>
+"""
+
+
+def test_a_row_times_a_matrix_reads_eight_rows_in_one_pass_and_a_shallow_one_does_not():
+    arguments = "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %t: !tt.ptr<f32>"
+    asm, metadata = vector(ROW.replace("DEPTH", "64"), arguments)
+    assert any(n.get("rows") == 1 and n["lmul"] == 8 for n in metadata["nests"])
+    assert asm.count("vfmadd.vf") + asm.count("vfmacc.vf") == 8
+    asm, metadata = vector(ROW.replace("DEPTH", "4"), arguments)
+    assert not any(n["lmul"] == 8 and "rows" in n for n in metadata["nests"])
+
+
 def test_integers_accumulate_in_32_bits():
     body = PRODUCT.replace("dense<0.0> : tensor<16x16xf32>", "dense<0> : tensor<16x16xi32>")
     body = body.replace("-> tensor<16x16xf32>", "-> tensor<16x16xi32>").replace("!tt.ptr<f32>", "!tt.ptr<i32>")

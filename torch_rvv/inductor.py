@@ -32,6 +32,8 @@ PERSISTENT_LIMIT = 1 << 17
 INNER_BLOCK = 2048
 # Rows of a reduction that share a row of something else, at least: as many as run side by side.
 SHARING_ROWS = 16
+# Columns of a row times a matrix: a program reads whole cache lines, and more than one vector of them at a time.
+SHARING_COLUMNS = 512
 # What a dynamic size is taken to be at least.
 UNKNOWN_SIZE = 1024
 
@@ -103,7 +105,7 @@ def block_sizes(tiling: dict[str, Any], persistent: bool, inner: bool, least: in
         cap = (
             max(least if prefix == points[0] else 1, left // 2)
             if inner
-            else max(left, 64 if prefix == points[0] else 1)
+            else max(left, max(64, least) if prefix == points[0] else 1)
         )
         blocks[f"{prefix.upper()}BLOCK"] = size = min(rows, cap)
         left = max(1, left // size)
@@ -142,7 +144,10 @@ class RvvChoices(InductorChoices):
         if persistent is None:
             persistent = reduces and self.should_use_persistent_reduction(features, False)
         inner = not reduces or features.get_reduction_hint() == ReductionHint.INNER
-        least = SHARING_ROWS if reduces and gemm.shares_rows(features) else 1
+        least = 1
+        if reduces and gemm.shares_rows(features):
+            depth = next_power_of_2(_hint(tiling.get("r0_", 1)))
+            least = SHARING_ROWS if inner else max(1, min(SHARING_COLUMNS, gemm.TRITON_LIMIT // depth))
         blocks = block_sizes(tiling, bool(persistent), inner, least)
         return {**kernel_kwargs, "fixed_config": FixedTritonConfig({**blocks, "num_warps": 1, "num_stages": 1})}
 
