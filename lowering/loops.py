@@ -180,11 +180,17 @@ class NestWriter(Accumulators):
             if op.name == "linalg.index":
                 strip.values[op.results[0]] = self.positions[int(str(op.attributes["dim"]).split(" : ")[0])]
         carried = {c.output: c for c in carries}
+        # Loaded where they are first needed, so that few wait in registers; but not behind a store.
+        early = self.vector is None or any(op.name == "memref.store" for op in walk_body(self.nest.block))
         for operand in self.nest.operands:
             carry = carried.get(operand)
             if carry is not None:
                 strip.values[operand.argument] = Value(carry.inside, carry.start.elem, depth, carry.start.kind)
                 strip.sums.add(operand.argument)
+            elif not early:
+                strip.operands[operand.argument] = lambda o=operand: strip.load(  # type: ignore[misc]
+                    *self._place(strip, o), o.view.elem, None
+                )
             elif any(True for _ in operand.argument.uses):
                 strip.values[operand.argument] = strip.load(*self._place(strip, operand), operand.view.elem, None)
 

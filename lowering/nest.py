@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from torch_rvv.lowering.lmul import VLEN
+from torch_rvv.lowering.operations import bits_of
 from torch_rvv.lowering.values import View
 from torch_rvv.lowering.vector_body import SCALAR_ONLY
 
@@ -66,6 +68,7 @@ def walk_body(block: Any) -> Iterator[Any]:
                 yield from walk_body(inner)
 
 
+MOST_LMUL = 8
 # A dimension of this many elements costs twice as much an element as a long one.
 SHORT = 16
 
@@ -92,10 +95,20 @@ def choose_dim(nest: Nest) -> int | None:
 
 
 def loop_order(nest: Nest, vector: int | None) -> list[int]:
-    """Loop dimensions, outermost first."""
+    """Loop dimensions, outermost first. Lanes of short rows stand outside of everything: what depends on them alone,
+    as their number and masks do, is then worked out once."""
     dims = range(len(nest.sizes))
     outer = [d for d in dims if d not in nest.reductions and d != vector]
     inner = [d for d in dims if d in nest.reductions and d != vector]
     if vector is None:
         return outer + inner
-    return outer + inner + [vector] if vector in nest.reductions else [*outer, vector, *inner]
+    if vector in nest.reductions:
+        return outer + inner + [vector]
+    return [vector, *outer, *inner] if _one_strip(nest, vector) else [*outer, vector, *inner]
+
+
+def _one_strip(nest: Nest, dim: int) -> bool:
+    """Whether rows along a dimension are no longer than a strip where VLEN is 256."""
+    size = nest.most[dim]
+    widest = max((bits_of(o.view.elem) for o in nest.operands), default=32)
+    return size is not None and size * widest <= MOST_LMUL * VLEN

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch_rvv.lowering import strip_atomic, strip_if
@@ -46,6 +47,7 @@ class Strip:
     views: Callable[[Any], View] = field(default=lambda value: View("", "", 0))
     scalar: Callable[[Any], Value] = field(default=lambda value: Value("", ""))
     mask: Value | None = None
+    operands: dict[Any, Callable[[], Value]] = field(default_factory=dict)  # how to load what is not loaded yet
     iv: str | None = None  # the strip's first index
     whole: bool = False  # all lanes are in use
     sums: set[Any] = field(default_factory=set)  # accumulators of reductions
@@ -119,7 +121,7 @@ class Strip:
     def get(self, value: Any) -> Value:
         found = self.values.get(value)
         if found is None:
-            found = self.values[value] = self.scalar(value)
+            found = self.values[value] = self.operands.get(value, partial(self.scalar, value))()
         return found
 
     def operation(self, op: Any) -> None:
