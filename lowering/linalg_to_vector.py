@@ -371,15 +371,15 @@ def _entry(name: str, program: str, elems: list[str], carrier: Any) -> list[str]
         "(%args: !llvm.ptr, %grid: !llvm.ptr, %begin: i64, %end: i64, %context: !llvm.ptr) -> i32 {"
     )
     w.depth = 2
-    names = []
+    values = []
     for number, elem in enumerate(elems):
         slot = w.op(f"llvm.getelementptr %args[{number}] : (!llvm.ptr) -> !llvm.ptr, i64")
         kind = carrier(elem)
         if kind == "i1":
             byte = w.op(f"llvm.load {slot} : !llvm.ptr -> i8")
-            names.append(w.op(f"arith.trunci {byte} : i8 to i1"))
+            values.append(w.op(f"arith.trunci {byte} : i8 to i1"))
         else:
-            names.append(w.op(f"llvm.load {slot} : !llvm.ptr -> {kind}"))
+            values.append(w.op(f"llvm.load {slot} : !llvm.ptr -> {kind}"))
     sizes = []
     for axis in range(3):
         pointer = w.op(f"llvm.getelementptr %grid[{axis}] : (!llvm.ptr) -> !llvm.ptr, i32")
@@ -388,25 +388,39 @@ def _entry(name: str, program: str, elems: list[str], carrier: Any) -> list[str]
     plane = w.op(f"arith.muli {wide[0]}, {wide[1]} : i64")
     scratch = w.op("llvm.load %context : !llvm.ptr -> !llvm.ptr")
     zero = w.op("arith.constant 0 : i32")
-    one = w.op("arith.constant 1 : i64")
-    p, status, q = w.fresh("p"), w.fresh("status"), w.fresh("p")
+    one, one32 = w.op("arith.constant 1 : i64"), w.op("arith.constant 1 : i32")
+    row = w.op(f"arith.divui %begin, {wide[0]} : i64")
+    first = [
+        w.op(f"arith.remui %begin, {wide[0]} : i64"), w.op(f"arith.remui {row}, {wide[1]} : i64"),
+        w.op(f"arith.divui %begin, {plane} : i64"),
+    ]  # fmt: skip
+    # Program ids are counted: a division a program is slow, and no loop pass can see through it.
+    starts = ["%begin", *(w.op(f"arith.trunci {v} : i64 to i32") for v in first), zero]
+    names, ids = [w.fresh("p") for _ in starts], [w.fresh("p") for _ in starts]
+    types = "i64, i32, i32, i32, i32"
     result = w.fresh("run")
-    with w.block(f"{result}:2 = scf.while ({p} = %begin, {status} = {zero}) : (i64, i32) -> (i64, i32) {{", "} do {"):
-        more = w.op(f"arith.cmpi ult, {p}, %end : i64")
-        fine = w.op(f"arith.cmpi eq, {status}, {zero} : i32")
-        w.line(f"scf.condition({w.op(f'arith.andi {more}, {fine} : i1')}) {p}, {status} : i64, i32")
-    with w.block(f"^bb0({q}: i64, {w.fresh('s')}: i32):"):
-        x = w.op(f"arith.remui {q}, {wide[0]} : i64")
-        rest = w.op(f"arith.divui {q}, {wide[0]} : i64")
-        y = w.op(f"arith.remui {rest}, {wide[1]} : i64")
-        z = w.op(f"arith.divui {q}, {plane} : i64")
-        ids = [w.op(f"arith.trunci {v} : i64 to i32") for v in (x, y, z)]
+    pairs = ", ".join(f"{n} = {s}" for n, s in zip(names, starts, strict=True))
+    with w.block(f"{result}:5 = scf.while ({pairs}) : ({types}) -> ({types}) {{", "} do {"):
+        more = w.op(f"arith.cmpi ult, {names[0]}, %end : i64")
+        fine = w.op(f"arith.cmpi eq, {names[4]}, {zero} : i32")
+        w.line(f"scf.condition({w.op(f'arith.andi {more}, {fine} : i1')}) {', '.join(names)} : {types}")
+    arguments = ", ".join(f"{n}: {t}" for n, t in zip(ids, types.split(", "), strict=True))
+    with w.block(f"^bb0({arguments}):"):
+        p, x, y, z, _ = ids
         kinds = ", ".join([*(carrier(e) for e in elems), *["i32"] * 6, "!llvm.ptr", "!llvm.ptr"])
         done = w.op(
-            f"func.call @{program}({', '.join([*names, *ids, *sizes, scratch, '%context'])}) : ({kinds}) -> i32"
+            f"func.call @{program}({', '.join([*values, x, y, z, *sizes, scratch, '%context'])}) : ({kinds}) -> i32"
         )
-        w.line(f"scf.yield {w.op(f'arith.addi {q}, {one} : i64')}, {done} : i64, i32")
-    w.line(f"func.return {result}#1 : i32")
+        following = []
+        carry = one32
+        for count, size in ((x, sizes[0]), (y, sizes[1])):
+            up = w.op(f"arith.addi {count}, {carry} : i32")
+            over = w.op(f"arith.cmpi eq, {up}, {size} : i32")
+            following.append(w.op(f"arith.select {over}, {zero}, {up} : i32"))
+            carry = w.op(f"arith.extui {over} : i1 to i32")
+        following.append(w.op(f"arith.addi {z}, {carry} : i32"))
+        w.line(f"scf.yield {w.op(f'arith.addi {p}, {one} : i64')}, {', '.join(following)}, {done} : {types}")
+    w.line(f"func.return {result}#4 : i32")
     return [*w.lines, "  }"]
 
 
