@@ -16,7 +16,7 @@ from torch_rvv.lowering.graph import Graph
 from torch_rvv.lowering.hazards import elementwise, every
 from torch_rvv.lowering.nodes import Fill, Node, Reduce, Region, Root, Scan, Store, walk
 from torch_rvv.lowering.operations import NATIVE_MATH
-from torch_rvv.lowering.to_linalg import masked_identity
+from torch_rvv.lowering.spaces import masked_identity
 
 Use = tuple[Root, Region]
 

@@ -18,7 +18,7 @@ import math
 from typing import Any
 
 from torch_rvv.lowering import matrixunit, scan
-from torch_rvv.lowering.access import Analysis, Space, Split
+from torch_rvv.lowering.access import Space, Split
 from torch_rvv.lowering.body import memory, memory_type
 from torch_rvv.lowering.generic import Generic, Group, Part, without
 from torch_rvv.lowering.graph import Graph
@@ -49,11 +49,11 @@ from torch_rvv.lowering.nodes import (
     walk,
 )  # fmt: skip
 from torch_rvv.lowering.report import describe
+from torch_rvv.lowering.spaces import divides, masked_identity, plan, restricted
 from torch_rvv.lowering.writer import Writer, mlir_type, storage
 
 from torch_rvv.errors import Declined
 
-SMALLEST_SPLIT = 8
 PRINT, BIAS = "torch_rvv.print", "torch_rvv.bias"
 
 
@@ -281,25 +281,22 @@ class ToLinalg:
         self.pending.parts.append(part)
 
     def _part(self, root: Root) -> tuple[Part, Space]:
-        space = Space.over(root.shape)
-        analysis = Analysis(space)
         if isinstance(root, Reduce):
             values, mask = list(root.values), root.domain
             if mask is None and len(values) == 1:
                 values[0], mask = masked_identity(values[0], root)
-                left = analysis.restrict(mask) if mask is not None else []
-                return Part(root, None, list(root.values) if left else values), space
-            left = analysis.restrict(mask) if mask is not None else []
-            if left:
+            space, left = restricted(root.shape, mask)
+            if not left:
+                return Part(root, None, values), space
+            if root.domain is not None:
                 return Part(root, mask, values), Space.over(root.shape)
-            return Part(root, None, values), space
+            return Part(root, None, list(root.values)), space
+        space, left = restricted(root.shape, root.domain)
         if isinstance(root, Dot):
-            if root.domain is not None and analysis.restrict(root.domain):
+            if left:
                 raise Declined("a product whose masks are no bounds of its loops", where=root.where)
             return Part(root, None, root.inputs()), space
-        value = _stored(root)
-        left = analysis.restrict(root.domain) if root.domain is not None else []
-        return Part(root, root.domain if left else None, value), space
+        return Part(root, root.domain if left else None, _stored(root)), space
 
     def _depends(self, root: Root) -> bool:
         """Whether a statement must see what the pending ones wrote, or may disturb what they read."""
@@ -403,11 +400,11 @@ class ToLinalg:
         space = group.space
         trial = Writer()
         Generic(group, trial, self.domain, self.accesses).write(dry=True)
-        plans = _plan(space)
+        plans = plan(space)
         if not plans:
             Generic(group, self.writer, self.domain, self.accesses).write()
             return
-        whole = next((plan for plan in plans if _divides(space, *plan)), None)
+        whole = next((plan for plan in plans if divides(space, *plan)), None)
         if whole is not None:
             dim, _, divisor = whole
             self._split(Group(space.in_two(dim, divisor), group.parts))
@@ -439,21 +436,6 @@ class ToLinalg:
             self._nest(group, others)
 
 
-def _plan(space: Space) -> list[tuple[Dim, Poly, int]]:
-    """For each dim that // or % would like to split: its base and the divisor of all its divisors."""
-    plans: dict[Dim, tuple[Dim, Poly, int]] = {}
-    for (dim, base), divisors in space.requests.items():
-        usable = [c for c in sorted(divisors) if c >= SMALLEST_SPLIT]
-        if usable and dim not in plans:
-            plans[dim] = (dim, base, usable[0])
-    return list(plans.values())
-
-
-def _divides(space: Space, dim: Dim, base: Poly, divisor: int) -> bool:
-    """Whether a dim is so many whole quotients, whatever its base."""
-    return dim.size % divisor == 0 and base.split(divisor)[1].constant == 0 and not space.high.get(dim)
-
-
 def _stored(root: Root) -> list[Node]:
     if isinstance(root, Store | Fill):
         assert root.value is not None
@@ -468,30 +450,6 @@ def _buffers(root: Statement) -> list[Node]:
         return root.buffers
     buffer = getattr(root, "buffer", None)
     return [buffer] if buffer is not None else []
-
-
-def masked_identity(value: Node, root: Reduce) -> tuple[Node, Node | None]:
-    """(v, mask) if a value is v where a mask holds and the identity elsewhere."""
-    if value.kind == "map" and value.op == "arith.select" and _is_identity(value.args[2], root):
-        return value.args[1], value.args[0]
-    if value.kind == "load" and value.attr[0] is not None and value.attr[1] is not None:
-        if _is_identity(value.attr[1], root):
-            return value, value.attr[0]
-    return value, None
-
-
-def _is_identity(node: Node, root: Reduce) -> bool:
-    if node.kind != "splat" or not isinstance(node.args[0].attr, str):
-        return False
-    text, identity = node.args[0].attr, str(root.combine.identity)
-    if text == identity:
-        return True
-    try:
-        return float(text) == float(identity)
-    except ValueError:
-        return (
-            text.lower().startswith("0x") and identity.lower().startswith("0x") and int(text, 16) == int(identity, 16)
-        )
 
 
 _EMIT = {

@@ -114,6 +114,44 @@ REDUCE = """
     tt.store %q, %s : !tt.ptr<f32>"""
 
 
+def test_a_mask_of_two_joined_dims_bounds_both():
+    """sum over 8 x 4 of what lies below 7 and 3, reduced as 32 in a row."""
+    text, metadata = linalg(
+        """
+    %r = tt.make_range {end = 8 : i32, start = 0 : i32} : tensor<8xi32>
+    %s = tt.make_range {end = 4 : i32, start = 0 : i32} : tensor<4xi32>
+    %re = tt.expand_dims %r {axis = 1 : i32} : tensor<8xi32> -> tensor<8x1xi32>
+    %se = tt.expand_dims %s {axis = 0 : i32} : tensor<4xi32> -> tensor<1x4xi32>
+    %seven = arith.constant dense<7> : tensor<8x1xi32>
+    %three = arith.constant dense<3> : tensor<1x4xi32>
+    %a = arith.cmpi slt, %re, %seven : tensor<8x1xi32>
+    %b = arith.cmpi slt, %se, %three : tensor<1x4xi32>
+    %ab = tt.broadcast %a : tensor<8x1xi1> -> tensor<8x4xi1>
+    %bb = tt.broadcast %b : tensor<1x4xi1> -> tensor<8x4xi1>
+    %m = arith.andi %ab, %bb : tensor<8x4xi1>
+    %rb = tt.broadcast %re : tensor<8x1xi32> -> tensor<8x4xi32>
+    %w = arith.constant dense<38> : tensor<8x4xi32>
+    %o = arith.muli %rb, %w : tensor<8x4xi32>
+    %sb = tt.broadcast %se : tensor<1x4xi32> -> tensor<8x4xi32>
+    %i = arith.addi %o, %sb : tensor<8x4xi32>
+    %ps = tt.splat %p : !tt.ptr<f32> -> tensor<8x4x!tt.ptr<f32>>
+    %pp = tt.addptr %ps, %i : tensor<8x4x!tt.ptr<f32>>, tensor<8x4xi32>
+    %none = arith.constant dense<0.0> : tensor<8x4xf32>
+    %x = tt.load %pp, %m, %none : tensor<8x4x!tt.ptr<f32>>
+    %y = arith.mulf %x, %x : tensor<8x4xf32>
+    %z = arith.select %m, %y, %none : tensor<8x4xi1>, tensor<8x4xf32>
+    %flat = tt.reshape %z : tensor<8x4xf32> -> tensor<32xf32>
+    %sum = "tt.reduce"(%flat) <{axis = 0 : i32}> ({
+    ^bb0(%u: f32, %v: f32):
+      %t = arith.addf %u, %v : f32
+      tt.reduce.return %t : f32
+    }) : (tensor<32xf32>) -> f32
+    tt.store %q, %sum : !tt.ptr<f32>"""
+    )
+    assert "scf.if" not in text and "arith.select" not in text
+    assert ("load", "unit") in kinds(metadata) and "strides: [38, 1]" in text
+
+
 def test_a_reduction_with_masked_identity_is_a_shorter_loop():
     text, _ = linalg(
         BLOCK
