@@ -67,6 +67,59 @@ def test_triton_kernels_of_the_user_inside_a_compiled_function(function, rvv):
     torch.testing.assert_close(rvv(function)(x), (x + 1) * 5)
 
 
+@triton.jit
+def blocks(x, B: tl.constexpr, out, rows, SCALE: tl.constexpr, bias, columns, step, C: tl.constexpr):
+    """out = x * SCALE + bias, each program a block of B x C; constants stand among the parameters."""
+    i, j = tl.program_id(1) * B + tl.arange(0, B), tl.program_id(0) * C + tl.arange(0, C)
+    m = (i[:, None] < rows) & (j[None, :] < columns)
+    at = i[:, None] * columns + j[None, :] * step
+    value = tl.load(x + at, m) * SCALE
+    if bias is not None:
+        value += tl.load(bias + j, j < columns)[None, :]
+    tl.store(out + at, value + tl.program_id(2), m & (tl.program_id(2) == tl.num_programs(2) - 1))
+
+
+tuned_blocks = triton.autotune(
+    configs=[triton.Config({"B": 4, "C": 16}), triton.Config({"B": 2, "C": 32})], key=["rows"]
+)(blocks)
+
+
+def run_blocks(x, bias=None, depth=1):
+    out = torch.empty_like(x)
+    grid = (triton.cdiv(x.shape[1], 16), triton.cdiv(x.shape[0], 4), depth)
+    blocks[grid](x, 4, out, x.shape[0], 2.5, bias, x.shape[1], 1, 16)
+    return out
+
+
+def run_tuned_blocks(x, bias=None, depth=1):
+    out = torch.empty_like(x)
+
+    def grid(meta):
+        return triton.cdiv(x.shape[1], meta["C"]), triton.cdiv(x.shape[0], meta["B"]), depth
+
+    tuned_blocks[grid](x, out=out, rows=x.shape[0], SCALE=2.5, bias=bias, columns=x.shape[1], step=1)
+    return out
+
+
+@pytest.mark.parametrize("function", [run_blocks, run_tuned_blocks])
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_constants_among_the_parameters_of_a_kernel_are_not_its_grid(function, dynamic, biased, rvv):
+    compiled = rvv(lambda x, b: function(x, b, 2) * 2, dynamic=dynamic)
+    for shape in ((9, 40), (30, 17)):
+        x, bias = torch.randn(shape), torch.randn(shape[1]) if biased else None
+        wanted = x * 5 + (2 * bias if biased else 0) + 2
+        torch.testing.assert_close(compiled(x, bias), wanted)
+
+
+def test_a_kernel_of_the_user_behind_a_loop_that_keeps_the_python_wrapper():
+    x, bias = torch.randn(9, 40), torch.randn(40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours, _ = compiled_graphs(lambda x, b: (loops(x)[1], run_blocks(x, b, 2)), x, bias)
+    torch.testing.assert_close(ours, (loops(x)[1], x * 2.5 + bias + 1))
+
+
 def test_an_autotuned_kernel_launched_by_hand():
     x, out = torch.randn(300), torch.zeros(300)
     tuned[lambda meta: (triton.cdiv(300, meta["B"]),)](x, out, 300, 3.0)

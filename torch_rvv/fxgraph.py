@@ -10,7 +10,8 @@ higher-order operators, some effects) is raised as NotInFx, and the graph keeps 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import sympy
@@ -18,6 +19,7 @@ import torch
 from torch._inductor.codegen.common import FileBackedGraphModule
 from torch._inductor.codegen.wrapper import PythonWrapperCodegen
 from torch._inductor.codegen.wrapper_fxir import FxConverter, WrapperFxCodegen
+from torch._inductor.runtime.triton_heuristics import GridExpr, get_constexprs
 from torch._inductor.virtualized import V
 from torch.fx.node import map_aggregate
 
@@ -54,7 +56,8 @@ class RvvConverter(FxConverter):
         return tuner
 
     def _generate_triton_call(self, line: Any) -> None:
-        super()._generate_triton_call(line)
+        with _parameters_first(self.kernels[line.kernel_name].tuner):
+            super()._generate_triton_call(line)
         node = next(n for n in reversed(self.gm.graph.nodes) if n.op == "call_function")
         node.meta["rvv_kernel"] = line.kernel_name
         self.gm.meta.setdefault("rvv_kernels", {})[line.kernel_name] = self.kernels[line.kernel_name].tuner
@@ -98,6 +101,34 @@ class RvvConverter(FxConverter):
 def prefer_compiled(tuner: Any) -> None:
     """Put a kernel's configurations that could be compiled first: the first one is used."""
     tuner.compile_results.sort(key=lambda result: result.kernel.metadata.declined is not None)
+
+
+def parameters(tuner: Any) -> list[str]:
+    """The names of what a kernel's launches pass: all but its tl.constexpr parameters."""
+    constant = get_constexprs(tuner.fn)
+    return [name for number, name in enumerate(tuner.triton_meta["signature"]) if number not in constant]
+
+
+@contextmanager
+def _parameters_first(tuner: Any) -> Iterator[None]:
+    """A kernel's constants behind its other parameters: Inductor's FX conversion pairs names and values in the order
+    of the signature, though launches do not pass constants, and so takes them for sizes of the grid."""
+    held, passed = tuner.triton_meta["signature"], parameters(tuner)
+    tuned = tuner.compile_results[0].config.kwargs
+    order = [*passed, *(n for n in held if n not in passed and n not in tuned), *(n for n in held if n in tuned)]
+
+    def interpret(args: Sequence[Any], config: Any) -> tuple[Sequence[Any], tuple[Any, ...]]:
+        extra = tuner.inductor_meta.get("extra_launcher_args", ())
+        names = [*(n for n in order if n not in config.kwargs), *extra]
+        grid = GridExpr.from_meta(tuner.inductor_meta, config, mode=tuner.grid_mode)
+        return args[: len(args) - len(extra)], grid.eval_slow(dict(zip(names, args, strict=True)))
+
+    tuner.triton_meta["signature"], tuner._interpret_args_grid = {n: held[n] for n in order}, interpret
+    try:
+        yield
+    finally:
+        tuner.triton_meta["signature"] = held
+        del tuner._interpret_args_grid
 
 
 class BoxedModule(FileBackedGraphModule):
