@@ -4,6 +4,7 @@
     →
     b = f(x); s = reduce(b); store(b - s)   and b's loop is the reduction's own
 
+Where a statement fills a buffer with just that value, as for a product, the others read that buffer.
 A cheap value is computed again where it is needed: that costs less than memory. Done only where all
 statements that need the value run over the same iterations and see it element by element; then the
 buffer is filled just there, in the loop of the first of them.
@@ -82,6 +83,15 @@ def _materialise(graph: Graph, node: Node, uses: list[Use]) -> bool:
     if len(keys) != 1 or node.shape is None:
         return False
     original = Node("map", node.shape, node.elem, node.args, op=node.op, attr=node.attr, where=node.where)
+    held = next((r for r, _ in uses if isinstance(r, Fill) and r.value is node and r.at is r.domain is None), None)
+    if held is not None and first_mask is None and held.buffer is not None:
+        # One of them holds the value already: it comes first, and the others read what it holds.
+        at = region.statements.index(first)
+        region.statements.remove(held)
+        region.statements.insert(at, held)
+        held.value = original
+        node.op, node.attr, node.args = "arith.bitcast", ("", 0, 1), (held.buffer,)
+        return True
     node.kind, node.args, node.name = "buffer", (), graph.fresh("b")
     fill = Fill(first.where, first.position, shape=node.shape, buffer=node, value=original, domain=first_mask)
     region.statements.insert(region.statements.index(first), fill)

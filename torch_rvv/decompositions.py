@@ -4,7 +4,7 @@
                           Inductor computes them where the product reads them (implicit GEMM)
     depthwise             a sum over the taps of the kernel, an elementwise kernel
     _int_mm               of uint8 as of int8 with a correction; with one row or column as a reduction
-    attention             softmax(q @ k.T) @ v in f32, the softmax fused with what stands around it
+    attention             see attention.py
     silu                  x * sigmoid(x)
 
 Transposed convolutions, other types and what the options leave to aten stay as they are. Gradients are aten's.
@@ -23,7 +23,8 @@ from torch import Tensor
 from torch._decomp.decompositions import pw_cast_for_opmath
 from torch._inductor.inductor_prims import fma
 
-from torch_rvv.runtime import record
+from torch_rvv import attention
+from torch_rvv.obstacles import left_to_aten
 from torch_rvv.runtime.context import current_placement
 from torch_rvv.stored import stored
 
@@ -39,7 +40,8 @@ def table() -> dict[Any, Callable[..., Any]]:
     theirs = select_decomp_table()
     rules: dict[Any, Callable[..., Any]] = {
         aten.convolution.default: convolution,
-        aten._scaled_dot_product_flash_attention_for_cpu.default: attention,
+        aten._scaled_dot_product_flash_attention_for_cpu.default: attention.forward,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward.default: attention.backward,
         aten.silu.default: silu,
     }
     for name, rule in (("mm", mm), ("addmm", addmm), ("bmm", bmm), ("_int_mm", int_mm)):
@@ -56,16 +58,6 @@ def _first(rule: Callable[..., Any], other: Callable[..., Any] | None) -> Callab
         return other(*args, **kwargs) if result is NotImplemented and other is not None else result
 
     return both
-
-
-def _left_to_aten(kind: str, what: str, obstacles: Sequence[tuple[bool, str]]) -> bool:
-    """Whether an operation stays in aten: by the option `kind`, or for the first obstacle that holds."""
-    wanted = getattr(current_placement(), kind)
-    asked = (wanted == "aten", f'options={{"{kind}": "aten"}}')
-    reason = next((why for holds, why in (asked, *obstacles) if holds), None)
-    if reason is not None:
-        record.decide(what, "aten", reason)
-    return reason is not None
 
 
 # -- products with a vector: bound by memory, and so ordinary reductions
@@ -136,7 +128,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int
         (x.numel() == 0, "no elements"),
     )  # fmt: skip
     what = f"convolution {'x'.join(map(str, x.shape))} * {'x'.join(map(str, weight.shape))}"
-    if _left_to_aten("conv", what, obstacles):
+    if left_to_aten("conv", what, obstacles):
         return NotImplemented
     d = x.dim() - 2
     stride, padding, dilation = (list(v) * d if len(v) == 1 else list(v) for v in (stride, padding, dilation))
@@ -215,49 +207,3 @@ def _by_product(x: Tensor, weight: Tensor, stride: list[int], dilation: list[int
 def silu(x: Tensor) -> Tensor:
     """aten.silu. Inductor's x / (1 + exp(-x)) divides a vector by a vector: three times the cycles of 1 / vector."""
     return x * torch.sigmoid(x)
-
-
-# -- attention
-
-
-def attention(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0, is_causal: bool = False, *,
-              attn_mask: Tensor | None = None, scale: float | None = None) -> Any:  # fmt: skip
-    """aten._scaled_dot_product_flash_attention_for_cpu: (output, logsumexp) of (B, H, L, E) heads.
-
-    A row that is masked off entirely gives zeros, as there.
-    """
-    obstacles = (
-        (dropout_p != 0.0, "dropout"),
-        (query.dtype not in DTYPES, "a type that has no kernel"),
-        (not isinstance(query.shape[-1], int), "a dynamic head size"),
-    )
-    if _left_to_aten("attention", f"attention {'x'.join(map(str, query.shape))}", obstacles):
-        return NotImplemented
-    b, heads, length, size = query.shape
-    groups = heads // key.shape[1]
-    if groups > 1:
-        key, value = (
-            t[:, :, None].expand(b, t.shape[1], groups, *t.shape[2:]).reshape(b, heads, *t.shape[2:])
-            for t in (key, value)
-        )
-    factor = 1.0 / math.sqrt(size) if scale is None else scale
-    scores = torch.matmul(query.float(), key.float().transpose(-1, -2))
-    # Without a bias the exponential's argument is scaled, and not the scores that the maximum is taken of.
-    early = attn_mask is not None or not factor > 0
-    if early:
-        scores = scores * factor
-    if is_causal:
-        rows = torch.arange(length, device=query.device)[:, None]
-        columns = torch.arange(key.shape[2], device=query.device)[None, :]
-        scores = torch.where(columns <= rows, scores, -math.inf)
-    if attn_mask is not None:
-        bias = torch.where(attn_mask, 0.0, -math.inf) if attn_mask.dtype == torch.bool else attn_mask.float()
-        scores = scores + bias
-    most = scores.amax(-1, keepdim=True)
-    most = torch.where(most == -math.inf, 0.0, most)
-    weights = torch.exp(scores - most if early else (scores - most) * factor)
-    total = weights.sum(-1, keepdim=True)
-    # Divided last: a head's size is less than the number of keys.
-    out = (torch.matmul(weights, value.float()) / torch.where(total == 0.0, 1.0, total)).to(query.dtype)
-    most = most if early else most * factor
-    return out.transpose(1, 2).contiguous().transpose(1, 2), (most + total.log()).squeeze(-1)

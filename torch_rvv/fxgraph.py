@@ -16,6 +16,7 @@ from typing import Any
 
 import sympy
 import torch
+from torch._inductor import ir
 from torch._inductor.codegen.common import FileBackedGraphModule
 from torch._inductor.codegen.wrapper import PythonWrapperCodegen
 from torch._inductor.codegen.wrapper_fxir import FxConverter, WrapperFxCodegen
@@ -56,6 +57,10 @@ class RvvConverter(FxConverter):
         return tuner
 
     def _generate_triton_call(self, line: Any) -> None:
+        for name, value in zip(line.call_args, line.raw_args or (), strict=False):
+            # A view has no name of its own, but a text that makes it.
+            if isinstance(name, str) and name.startswith("reinterpret_tensor(") and isinstance(value, ir.IRNode):
+                self.buffer_to_node[name] = self._generate_buffer(value)  # type: ignore[assignment]
         with _parameters_first(self.kernels[line.kernel_name].tuner):
             super()._generate_triton_call(line)
         node = next(n for n in reversed(self.gm.graph.nodes) if n.op == "call_function")
