@@ -29,7 +29,8 @@ HALF_FACTORS = {"f16": (torch.float16, 1.3), "bf16": (torch.bfloat16, 2.0)}
 class Case:
     """One kernel. shape: of the main input. elements: what instructions are divided by. flops: floating-point
     operations that the function asks for, a function of the math library being one. limit: instructions an element, at
-    most; None where none is set. suite: "kernels" or "gemm". inputs() makes the same tensors each time."""
+    most; None where none is set. suite: "kernels" or "gemm". geometry: of a convolution, its stride, padding and
+    groups. inputs() makes the same tensors each time."""
 
     name: str
     dtype: torch.dtype
@@ -40,6 +41,7 @@ class Case:
     flops: int
     limit: float | None
     suite: str = "kernels"
+    geometry: tuple[int, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -59,13 +61,14 @@ CASES: dict[str, Case] = {}
 
 
 def add(name: str, function: Callable[..., Any], make: Callable[..., Sequence[torch.Tensor]], limit: float | None,
-        flops: float = 1.0, elements: int | None = None, suite: str = "kernels") -> None:  # fmt: skip
+        flops: float = 1.0, elements: int | None = None, suite: str = "kernels",
+        geometry: tuple[int, ...] = ()) -> None:  # fmt: skip
     """Register a case. flops: an element. elements: of the first input, if not given."""
     first = make(torch.Generator().manual_seed(0))[0]
     count = elements or first.numel()
     CASES[name] = Case(
         name, first.dtype, tuple(first.shape), function, make, count, round(flops * count), limit and round(limit, 4),
-        suite,
+        suite, geometry,
     )  # fmt: skip
 
 
@@ -182,7 +185,10 @@ def _convolution(name: str, c: int, size: int, o: int, k: int, stride: int, grou
     padding, depth = k // 2, c // groups * k * k
     count = o * ((size + 2 * padding - k) // stride + 1) ** 2
     inputs = _inputs(_uniform(1, c, size, size), _uniform(o, c // groups, k, k, low=-(depth**-0.5), high=depth**-0.5))
-    add(name, lambda x, w: F.conv2d(x, w, None, stride, padding, 1, groups), inputs, None, 2 * depth, count, "gemm")
+    add(
+        name, lambda x, w: F.conv2d(x, w, None, stride, padding, 1, groups), inputs, None, 2 * depth, count, "gemm",
+        (stride, padding, groups),
+    )  # fmt: skip
 
 
 _DTYPES = {"": torch.float32, "/f16": torch.float16, "/bf16": torch.bfloat16}

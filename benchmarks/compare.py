@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from torch_rvv.benchmarks.measure import OURS, Result
 
 FIGURES = ("instructions", "cycles", "cycles_bound")
-WORST_RATIO, WANTED_MEAN = 1.15, 1.5  # the limits on modelled cycles against the best peer
+# The limits on modelled cycles against the best peer: of every row, and of the geometric mean of a suite.
+WORST_RATIO, WANTED_MEAN = 1.15, {"kernels": 1.5, "gemm": 1.3, "models": 2.0}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def summary(comparisons: Sequence[Comparison]) -> list[str]:
     """What it comes to, in a few lines."""
     limited = [c for c in comparisons if c.ours.limit is not None]
     within = [c for c in limited if c.to_limit is not None and c.to_limit <= 1]
-    lines = [f"{len(within)} of {len(limited)} cases within their limit of instructions"]
+    lines = [f"{len(within)} of {len(limited)} cases within their limit of instructions"] if limited else []
     missing = [c.ours.case for c in comparisons if c.ours.instructions is None]
     if missing:
         lines.append(f"no figures of ours: {', '.join(missing)}")
@@ -80,7 +81,8 @@ def summary(comparisons: Sequence[Comparison]) -> list[str]:
     if mean is not None:
         bad = sum(ratio > WORST_RATIO for ratio in cycles)
         lines.append(
-            f"modelled cycles: the best peer's are {1 / mean:.2f} x ours in the geometric mean (wanted {WANTED_MEAN}); "
+            f"modelled cycles: the best peer's are {1 / mean:.2f} x ours in the geometric mean "
+            f"(wanted {WANTED_MEAN[comparisons[0].ours.suite]}); "
             f"{bad} of {len(cycles)} cases above {WORST_RATIO} x the best peer"
         )
     verdicts = [c.verdict for c in comparisons if c.verdict]

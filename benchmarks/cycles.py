@@ -105,13 +105,15 @@ def block_cycles(blocks: Sequence[tuple[bytes, int]]) -> list[Cycles]:
 
 def cycles_of(blocks: Iterable[Block]) -> Cycles:
     """Cycles of an execution. Raises as `disassemble`."""
-    held = list(blocks)
-    kinds = list(dict.fromkeys((b.code, b.vtype) for b in held))
+    return cycles_of_each([blocks])[0]
+
+
+def cycles_of_each(executions: Iterable[Iterable[Block]]) -> list[Cycles]:
+    """Cycles of several executions, whose common blocks are modelled once. Raises as `disassemble`."""
+    held = [list(blocks) for blocks in executions]
+    kinds = list(dict.fromkeys((b.code, b.vtype) for blocks in held for b in blocks))
     each = dict(zip(kinds, block_cycles(kinds), strict=True))
-    total = Cycles(0.0, 0.0)
-    for block in held:
-        total += each[block.code, block.vtype].times(block.count)
-    return total
+    return [sum((each[b.code, b.vtype].times(b.count) for b in blocks), Cycles(0.0, 0.0)) for blocks in held]
 
 
 def memory_cycles(memory: dict[str, int]) -> float:

@@ -1,24 +1,22 @@
 """The suite `models`: whole models, by our kernels and by Inductor's C++ backend.
 
 What stays in aten is in a job as data and so not counted. With us that is next to nothing; with Inductor's C++ it is
-all matrix products, convolutions and attention, whose floating-point operations are added at the rates of OpenBLAS,
-measured in the same run: a 512 x 512 product for all but those of a single row, which have a 4096 x 4096 matrix times
-a vector. More than fair, for small and ragged ones go slower.
+all matrix products, convolutions and attention: what its code really calls is recorded, measured on the same shapes as
+OpenBLAS does it, and added (see atencost.py).
 """
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, addmm_flop, bmm_flop, mm_flop
-from torch_rvv.benchmarks import measure, table
+from torch_rvv.benchmarks import atencost, table
+from torch_rvv.benchmarks.atencalls import AtenCall
 from torch_rvv.benchmarks.capture import capture
-from torch_rvv.benchmarks.cases import CASES
-from torch_rvv.benchmarks.compare import compare
+from torch_rvv.benchmarks.compare import compare, summary
 from torch_rvv.benchmarks.cycles import MODEL_VLEN, cycles_of
 from torch_rvv.benchmarks.emulate import Profile, run_job
 from torch_rvv.benchmarks.jobs import Job, KernelStep
@@ -26,13 +24,11 @@ from torch_rvv.benchmarks.measure import OURS, Result, fill, same
 from torch_rvv.benchmarks.models import MODELS, build
 from torch_rvv.benchmarks.peers import inductor_cpp
 from torch_rvv.benchmarks.peers.inductor_cpp import InductorCpp
-from torch_rvv.benchmarks.peers.openblas import OpenBlas
 from torch_rvv.benchmarks.realmodels import REAL
 
 from torch_rvv.errors import InstallError, TorchRvvError
 from torch_rvv.knobs import knobs
 
-aten = torch.ops.aten
 COSTLY = 15  # kernels in the list of the costliest
 
 
@@ -88,8 +84,8 @@ def _cycles(profile: Profile) -> tuple[float | None, float | None]:
     return round(found.estimate, 1), round(found.bound, 1)
 
 
-def peer(name: str, compiler: InductorCpp) -> Result:
-    """Inductor's C++ kernels of a model through one compiler."""
+def peer(name: str, compiler: InductorCpp) -> tuple[Result, Counter[AtenCall]]:
+    """(Inductor's C++ kernels of a model through one compiler, what it calls of aten besides)."""
     network, inputs = build(name)
     result = _blank(name, compiler.name, inputs)
     try:
@@ -99,65 +95,28 @@ def peer(name: str, compiler: InductorCpp) -> Result:
         profile, found = run_job(job, knobs.vlen)
     except TorchRvvError as error:
         result.reason = str(error).splitlines()[0]
-        return result
+        return result, Counter()
     right = [torch.frombuffer(bytearray(b), dtype=t) for b, t in generated.recorder.contents() if b]
     if not all(same(b, expected, ulps=4096.0) for b, expected in zip([f for f in found if f], right, strict=True)):
         result.reason = "wrong results"
+        return result, Counter()
+    return fill(result, profile), generated.aten
+
+
+def with_aten(result: Result, calls: Counter[AtenCall]) -> Result:
+    """A peer's row with what aten does for it added; the reason says what that is."""
+    if result.instructions is None or not calls:
         return result
-    return fill(result, profile)
-
-
-# What stands for products of many rows, and of one.
-RATES = ("matmul/512x512x512", "linear/1x4096x4096")
-
-
-@cache
-def _blas(case: str) -> Result:
-    """OpenBLAS on one of RATES."""
-    return measure.peer(CASES[case], "openblas", knobs.vlen, OpenBlas().build)
-
-
-def _operations(name: str) -> tuple[int, int]:
-    """Floating-point operations of a model's products and convolutions: of many rows, and of a single one."""
-    thin = [0]
-
-    def rows_apart(formula: Any) -> Any:
-        def count(*shapes: Any, **keywords: Any) -> int:
-            found: int = formula(*shapes)
-            if shapes[-2][-2] == 1:
-                thin[0] += found
-            return found
-
-        return count
-
-    mapping = {op: rows_apart(f) for op, f in ((aten.mm, mm_flop), (aten.addmm, addmm_flop), (aten.bmm, bmm_flop))}
-    network, inputs = build(name)
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-        network(**inputs)
-    return counter.get_total_flops() - thin[0], thin[0]
-
-
-def with_aten(result: Result, operations: Sequence[int], rates: Sequence[Result]) -> Result:
-    """A peer's row with what aten does for it added; as it is, with the reason, if OpenBLAS cannot be measured.
-
-    operations: of each kind in RATES. rates: OpenBLAS on those.
-    """
-    notes = []
-    for count, blas in zip(operations, rates, strict=True):
-        if not count:
-            continue
-        if result.instructions is None or blas.instructions is None:
-            result.reason = result.reason or f"without what aten does: {blas.reason}"
-            return result
-        share = count / blas.flops
-        result.instructions = round(result.instructions + share * blas.instructions)
-        if result.cycles is not None and result.cycles_bound is not None and blas.cycles and blas.cycles_bound:
-            result.cycles = round(result.cycles + share * blas.cycles, 1)
-            result.cycles_bound = round(result.cycles_bound + share * blas.cycles_bound, 1)
-            notes.append(f"{count / 1e6:.1f} million operations at {blas.flops / blas.cycles:.1f} a cycle")
-    if notes:
-        result.reason = f"in aten, added as OpenBLAS does them: {', '.join(notes)}"
+    cost, words = atencost.total(calls)
+    result.instructions += cost.instructions
+    result.cycles = _sum(result.cycles, cost.cycles)
+    result.cycles_bound = _sum(result.cycles_bound, cost.cycles_bound)
+    result.reason = "; ".join(filter(None, (result.reason, words)))
     return result
+
+
+def _sum(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else round(a + b, 1)
 
 
 def run(only: str | None, peers: str | None) -> list[Result]:
@@ -169,8 +128,7 @@ def run(only: str | None, peers: str | None) -> list[Result]:
     compilers = [c for c in inductor_cpp.peers() if peers is None or c.name in peers.split(",")]
     for name in only.split(",") if only else (*MODELS, *REAL):
         results.append(ours(name))
-        operations = _operations(name) if compilers else (0, 0)
-        results += [with_aten(peer(name, compiler), operations, [_blas(c) for c in RATES]) for compiler in compilers]
+        results += [with_aten(*peer(name, compiler)) for compiler in compilers]
         print(f"{name}: done", file=sys.stderr, flush=True)
     return results
 
@@ -213,7 +171,8 @@ def text(results: Sequence[Result]) -> str:
         name = k["kernel"] if len(k["kernel"]) <= 60 else k["kernel"][:42] + "..." + k["kernel"][-15:]
         most.append((name, r.case, str(k["launches"]), *thousands, share))
     lines = [table.aligned(rows), "", "the costliest of our kernels:", table.aligned(most)]
-    return "\n".join([*lines, "instructions, spills and cycles in thousands", *reasons])
+    lines += ["instructions, spills and cycles in thousands", *reasons, *summary(list(found.values()))]
+    return "\n".join(lines)
 
 
 def page(results: Sequence[Result]) -> str:

@@ -1,31 +1,10 @@
-/* The cases of the suite `kernels` as anyone would write them in C, for comparison. T: the element type, arithmetic in float.
- * bfloat16 is done with integers: compilers' own type calls a function for each conversion.
+/* The cases of the suite `kernels` as anyone would write them in C, for comparison; plain_products.c has the products.
  *
  * Each function is case_NAME(outputs..., inputs..., sizes...); benchmarks/peers/plain_c.py has their arguments. */
 #include <math.h>
 #include <stdlib.h>
-#include <stdint.h>
 
-#ifdef BFLOAT16
-#define T uint16_t
-static inline float widen(T x) {
-  union { uint32_t bits; float value; } u = {(uint32_t)x << 16};
-  return u.value;
-}
-static inline T narrow(float x) {
-  union { float value; uint32_t bits; } u = {x};
-  uint32_t rounded = (u.bits + 0x7fff + (u.bits >> 16 & 1)) >> 16;
-  return (T)(x != x ? 0x7fc0 : rounded);
-}
-#else
-#ifndef T
-#define T float
-#endif
-#define widen(x) ((float)(x))
-#define narrow(x) ((T)(x))
-#endif
-typedef int64_t index_t;
-#define R restrict
+#include "element.h"
 
 /* As in PyTorch, the result is NaN if any argument is. */
 static inline float larger(float x, float most) { return x > most || x != x ? x : most; }
@@ -176,34 +155,6 @@ void case_permute_0213(float *R out, const float *R in, index_t batch, index_t a
       for (index_t i = 0; i < a; i++)
         for (index_t k = 0; k < inner; k++)
           out[((n * b + j) * a + i) * inner + k] = in[((n * a + i) * b + j) * inner + k];
-}
-
-/* Product of row-major matrices, in the order of loops that vectorises. */
-void case_matmul(float *R out, const float *R a, const float *R b, index_t m, index_t n, index_t k) {
-  for (index_t i = 0; i < m; i++) {
-    for (index_t j = 0; j < n; j++) out[i * n + j] = 0;
-    for (index_t p = 0; p < k; p++)
-      for (index_t j = 0; j < n; j++) out[i * n + j] += a[i * k + p] * b[p * n + j];
-  }
-}
-
-/* a times the transpose of b, which has n rows. */
-void case_linear(float *R out, const float *R a, const float *R b, index_t m, index_t n, index_t k) {
-  for (index_t i = 0; i < m; i++)
-    for (index_t j = 0; j < n; j++) {
-      float sum = 0;
-      for (index_t p = 0; p < k; p++) sum += a[i * k + p] * b[j * k + p];
-      out[i * n + j] = sum;
-    }
-}
-
-/* A product of 8-bit integers. */
-void case_int_mm(int32_t *R out, const int8_t *R a, const int8_t *R b, index_t m, index_t n, index_t k) {
-  for (index_t i = 0; i < m; i++) {
-    for (index_t j = 0; j < n; j++) out[i * n + j] = 0;
-    for (index_t p = 0; p < k; p++)
-      for (index_t j = 0; j < n; j++) out[i * n + j] += a[i * k + p] * b[p * n + j];
-  }
 }
 
 /* Windows of 3 x 3, stride 2, one row and column of padding. */

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch._inductor import config
 from torch._inductor.async_compile import AsyncCompile
+from torch_rvv.benchmarks.atencalls import AtenCall, noting
 from torch_rvv.benchmarks.cases import Case
 from torch_rvv.benchmarks.jobs import CallStep, Job
 from torch_rvv.benchmarks.peers import Checks, Unavailable
@@ -86,9 +88,13 @@ def _run(call: list[str]) -> None:
 
 @dataclass
 class Generated:
-    """What Inductor generated: kernels' sources, and their calls as a job, each in place of a library its number."""
+    """What Inductor generated: kernels' sources, and their calls as a job, each in place of a library its number.
+
+    aten: what its code calls besides, and how often.
+    """
 
     sources: list[str] = field(default_factory=list)
+    aten: Counter[AtenCall] = field(default_factory=Counter)
     recorder: Recorder = field(default_factory=Recorder)
 
     def call(self, number: int, args: Sequence[Any]) -> None:
@@ -140,7 +146,7 @@ def generate(
     """(Inductor's kernels and their calls, the result: as yet uncomputed unless they are to run here)."""
     generated = Generated()
     torch._dynamo.reset()
-    with config.patch(SETTINGS), _recording(generated, run_them), torch.no_grad():
+    with config.patch(SETTINGS), _recording(generated, run_them), noting(generated.aten), torch.no_grad():
         result = torch.compile(function)(*inputs, **(keywords or {}))
     torch._dynamo.reset()
     return generated, result
@@ -160,7 +166,8 @@ class InductorCpp:
     def build(self, case: Case) -> tuple[Job, Checks]:
         inputs = case.inputs()
         generated, made = generate(case.function, inputs, run_them=False)
-        if not generated.sources:
+        # Kernels around a call of aten (copies into another layout) are not the case.
+        if not generated.sources or generated.aten:
             raise Unavailable("Inductor makes no kernel of it: it stays in aten")
         job = generated.job(self.compile(case.name, generated.sources))
         buffer = generated.recorder.buffer(made)

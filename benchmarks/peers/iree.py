@@ -34,6 +34,10 @@ FLAGS = (
 )  # fmt: skip
 # Vectors of four registers: what its own choice of one leaves on the table for simple kernels.
 WIDE = ("--iree-llvmcpu-target-vector-width-in-bytes=128",)
+# Convolutions as products of matrices. Otherwise those with a filter of one element, or a stride, stay scalar code.
+IM2COL = ("--iree-global-opt-use-im2col-for-convs",)
+# The same with matrices rearranged in tiles, of which large convolutions gain, and attention of a single query.
+TILED = (*IM2COL, "--iree-global-opt-data-tiling")
 
 
 class _Module(torch.nn.Module):
@@ -168,14 +172,15 @@ def shim(plan: Plan, ordinals: dict[str, int]) -> str:
 
 @dataclass
 class Iree:
-    """IREE with some flags."""
+    """IREE with some flags. kinds: of cases that they make a difference to, if not all."""
 
     name: str
     flags: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     _folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
 
     def applies(self, case: Case) -> bool:
-        return True
+        return not self.kinds or case.kind in self.kinds
 
     def build(self, case: Case) -> tuple[Job, Checks]:
         folder = Path(self._folder.name)
@@ -235,4 +240,9 @@ def _linalg(case: Case) -> str:
 
 
 def peers() -> list[Iree]:
-    return [Iree("iree"), Iree("iree_wide", WIDE)]
+    return [
+        Iree("iree"),
+        Iree("iree_wide", WIDE),
+        Iree("iree_im2col", IM2COL, ("conv",)),
+        Iree("iree_tiled", TILED, ("conv", "attention")),
+    ]

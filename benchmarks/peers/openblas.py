@@ -1,4 +1,4 @@
-"""OpenBLAS's kernels for RVV at VLEN 256, for matrix products.
+"""OpenBLAS's kernels for RVV at VLEN 256, for matrix products and what can be put in terms of them.
 
 The library is that of the package scipy-openblas32 for riscv64; `python -m torch_rvv.benchmarks.peers.openblas` has pip
 download it, as a file, for it is for another machine. It asks for a newer C library than Debian 12's, for one function
@@ -11,14 +11,18 @@ import struct
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from subprocess import run
 
+import torch
 from torch_rvv.benchmarks.cases import Case
 from torch_rvv.benchmarks.emulate import NATIVE
-from torch_rvv.benchmarks.jobs import CallStep, Job
-from torch_rvv.benchmarks.peers import Checks, Unavailable
+from torch_rvv.benchmarks.jobs import Job
+from torch_rvv.benchmarks.peers import Checks, Unavailable, blas
+from torch_rvv.benchmarks.peers.plain_c import CLANG_CPU
 from torch_rvv.runtime.build import compile_c
 
 from torch_rvv.knobs import knobs
@@ -28,6 +32,8 @@ MEMBER = "scipy_openblas32/lib/libscipy_openblas.so"
 NEWER = b"GLIBC_2.38"
 # Without a name it takes generic code under emulation, for it asks the kernel for the vector length.
 ENVIRONMENT = {"OPENBLAS_CORETYPE": "RISCV64_ZVL256B", "OPENBLAS_NUM_THREADS": "1"}
+SOURCES = ("openblas.c", "openblas_convolution.c")
+_FOLDER = tempfile.TemporaryDirectory()
 _NEEDED_VERSIONS, _WEAK = 0x6FFFFFFE, 2
 
 
@@ -80,33 +86,47 @@ def without_version(elf: bytes, name: bytes) -> bytes:
 
 @dataclass
 class OpenBlas:
-    """sgemm and sgemv for the cases of kinds matmul and linear in f32."""
+    """What blas.py makes of products, convolutions and attention, in f32."""
 
     name: str = "openblas"
-    _folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
 
     def applies(self, case: Case) -> bool:
-        return case.kind in ("matmul", "linear")
+        return case.kind in KINDS and case.dtype == torch.float32
 
     def build(self, case: Case) -> tuple[Job, Checks]:
-        a, b = case.inputs()
-        expected = case.function(a, b)
+        inputs = case.inputs()
+        expected = case.function(*inputs)
         job = Job(environment=dict(ENVIRONMENT))
-        pointers = [job.add(bytes(expected.untyped_storage().nbytes())), job.add(a), job.add(b)]
-        sizes = (*expected.shape, a.shape[1])
-        job.steps.append(CallStep(self._library(), f"case_{case.kind}", (*pointers, *sizes)))
-        job.outputs = [0]
-        return job, [(0, expected)]
+        out = job.add(bytes(expected.untyped_storage().nbytes()))
+        job.steps.append(KINDS[case.kind](case, inputs).step(job, out, built()))
+        job.outputs = [out.buffer]
+        return job, [(out.buffer, expected)]
 
-    def _library(self) -> Path:
-        """A library with case_matmul, linked to OpenBLAS, which stands beside it."""
-        where = Path(self._folder.name)
-        made, blas = where / "matmul.so", where / Path(MEMBER).name
-        if not made.exists():
-            blas.write_bytes(without_version(library(), NEWER))
-            flags = ("-shared", "-fPIC", f"-L{where}", "-lscipy_openblas", f"-Wl,-rpath,{where}")
-            compile_c([NATIVE / "openblas.c"], made, (*flags, "-Wl,--allow-shlib-undefined"))
-        return made
+
+# kind of a case: its call
+KINDS: dict[str, Callable[[Case, Sequence[torch.Tensor]], blas.Call]] = {
+    "matmul": lambda case, t: blas.product(t[0], t[1]),
+    "linear": lambda case, t: blas.product(t[0], t[1].t()),
+    "bmm": lambda case, t: blas.product(t[0], t[1]),
+    "conv": lambda case, t: blas.convolution(t[0], t[1], None, *case.geometry),
+    "depthwise": lambda case, t: blas.convolution(t[0], t[1], None, *case.geometry),
+    "attention": lambda case, t: blas.attention(t[0], t[1], t[2]),
+}
+
+
+@cache
+def built() -> Path:
+    """Our C functions as a library, linked to OpenBLAS, which stands beside it. Raises Unavailable."""
+    where = Path(_FOLDER.name)
+    made, held = where / "blas.so", where / Path(MEMBER).name
+    held.write_bytes(without_version(library(), NEWER))
+    flags = ("-shared", "-fPIC", f"-L{where}", "-lscipy_openblas", f"-Wl,-rpath,{where}")
+    compile_c(
+        [NATIVE / name for name in SOURCES],
+        made,
+        ("-O3", "-ffast-math", CLANG_CPU, *flags, "-Wl,--allow-shlib-undefined"),
+    )
+    return made
 
 
 def peers() -> list[OpenBlas]:

@@ -7,27 +7,29 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import run
+from typing import TypeVar
 
 import torch
 from torch_rvv.benchmarks.cases import EMBEDDING_WIDTH, Case
 from torch_rvv.benchmarks.emulate import NATIVE
 from torch_rvv.benchmarks.jobs import CallStep, Job
-from torch_rvv.benchmarks.peers import Checks, Unavailable
+from torch_rvv.benchmarks.peers import Checks, Unavailable, blas
 from torch_rvv.runtime.build import compile_c
 
 from torch_rvv.errors import InstallError
 
-SOURCE = NATIVE / "plain.c"
+SOURCES = (NATIVE / "plain.c", NATIVE / "plain_products.c")
 # All that the K1 has of what compilers can use, as clang spells it.
 CLANG_CPU = "-mcpu=baseline_rv64+v+zvl256b+zba+zbb+zbs+zfh+zvfh"
 _TYPES = {
     torch.float16: ("-DT=_Float16", "-DHALF_TO_FLOAT"),
     torch.bfloat16: ("-DBFLOAT16", "-DHALF_TO_FLOAT"),
 }
+_Held = TypeVar("_Held")
 Compile = Callable[[list[Path], Path, tuple[str, ...]], None]
 
 
@@ -60,24 +62,44 @@ def _first_error(text: str) -> str:
     return (lines or text.splitlines() or ["it failed"])[0].rpartition("error: ")[2]
 
 
-# The sizes that a case's function takes after its pointers.
-_Sizes = Callable[[tuple[int, ...]], tuple[int, ...]]
-_SIZES: dict[str, _Sizes] = {
-    "batch_norm_relu": lambda s: (s[0], s[1], s[2] * s[3]),
-    "transpose": lambda s: (1, *s),
-    "nchw_nhwc": lambda s: (s[0], s[1], s[2] * s[3]),
-    "nchw_nhwc/back": lambda s: (s[0], s[1] * s[2], s[3]),
-    "max_pool": lambda s: (s[0] * s[1], s[2], s[3]),
-    "embedding": lambda s: (s[0], EMBEDDING_WIDTH),
+_Tensors = Sequence[torch.Tensor]
+
+
+def _convolution(case: Case, t: _Tensors) -> tuple[int, ...]:
+    """No bias; then as native/convolution.h has it."""
+    stride, padding, groups = case.geometry
+    return (0, *blas.convolution_sizes(t[0], t[1], stride, padding, groups))
+
+
+# The numbers that a case's function takes after its pointers, by its name or its kind; else its shape.
+_NUMBERS: dict[str, Callable[[Case, _Tensors], tuple[int, ...]]] = {
+    "batch_norm_relu": lambda case, t: (*t[0].shape[:2], t[0][0, 0].numel()),
+    "transpose": lambda case, t: (1, *t[0].shape),
+    "nchw_nhwc": lambda case, t: (*t[0].shape[:2], t[0][0, 0].numel()),
+    "nchw_nhwc/back": lambda case, t: (t[0].shape[0], t[0][0, :, :, 0].numel(), t[0].shape[3]),
+    "max_pool": lambda case, t: (t[0].shape[0] * t[0].shape[1], *t[0].shape[2:]),
+    "embedding": lambda case, t: (t[0].shape[0], EMBEDDING_WIDTH),
+    "matmul": lambda case, t: (t[0].shape[0], t[1].shape[1], t[0].shape[1]),
+    "int_mm": lambda case, t: (t[0].shape[0], t[1].shape[1], t[0].shape[1]),
+    "linear": lambda case, t: (t[0].shape[0], t[1].shape[0], t[0].shape[1]),
+    "bmm": lambda case, t: (*t[0].shape[:2], t[1].shape[2], t[0].shape[2]),
+    "conv": _convolution,
+    "depthwise": _convolution,
+    "attention": lambda case, t: (t[0].shape[0] * t[0].shape[1], t[0].shape[2], t[1].shape[2], t[0].shape[3]),
 }
 _SYMBOLS = {
     "transpose": "permute_021", "nchw_nhwc": "permute_021", "nchw_nhwc/back": "permute_021", "cast/i32": "cast_i32",
+    "depthwise": "conv",
 }  # fmt: skip
+
+
+def _by_name(table: dict[str, _Held], case: Case, otherwise: _Held) -> _Held:
+    return table.get(case.name, table.get(case.kind, otherwise))
 
 
 @dataclass
 class PlainC:
-    """plain.c through one compiler. Libraries are compiled once a type."""
+    """plain.c and plain_products.c through one compiler. Libraries are compiled once a type."""
 
     name: str
     compile: Compile
@@ -88,27 +110,28 @@ class PlainC:
         return True
 
     def build(self, case: Case) -> tuple[Job, Checks]:
-        library = self._library(case.dtype)
+        library = self.library(case.dtype)
         inputs = case.inputs()
         expected = case.function(*inputs).contiguous()
         job = Job()
         pointers = [job.add(bytes(expected.untyped_storage().nbytes())), *map(job.add, inputs)]
-        sizes = _SIZES.get(case.name, lambda shape: shape)(case.shape)
-        if case.kind in ("matmul", "linear", "int_mm"):
-            sizes = (*expected.shape, case.shape[1])
-        symbol = "case_" + _SYMBOLS.get(case.name, case.kind)
+        numbers = _by_name(_NUMBERS, case, lambda case, t: case.shape)(case, inputs)
+        symbol = "case_" + _by_name(_SYMBOLS, case, case.kind)
         if f"\0{symbol}\0".encode() not in library.read_bytes():
-            missing = f"void {symbol}(" not in SOURCE.read_text()
+            missing = not any(f"void {symbol}(" in source.read_text() for source in SOURCES)
             raise Unavailable("there is no plain C of it" if missing else "the compiler has no type for it")
-        job.steps.append(CallStep(library, symbol, (*pointers, *sizes)))
+        job.steps.append(CallStep(library, symbol, (*pointers, *numbers)))
         job.outputs = [0]
         return job, [(0, expected)]
 
-    def _library(self, dtype: torch.dtype) -> Path:
+    def library(self, dtype: torch.dtype = torch.float32) -> Path:
+        """All functions, for an element type. Raises Unavailable."""
         if dtype not in self._built:
             path = Path(self._folder.name, f"{str(dtype).removeprefix('torch.')}.so")
             try:
-                self.compile([SOURCE], path, ("-shared", "-fPIC", *_TYPES.get(dtype, ()), "-Wl,--no-as-needed", "-lm"))
+                self.compile(
+                    list(SOURCES), path, ("-shared", "-fPIC", *_TYPES.get(dtype, ()), "-Wl,--no-as-needed", "-lm")
+                )
                 self._built[dtype] = path
             except Unavailable as error:
                 self._built[dtype] = error
