@@ -4,9 +4,9 @@
     →
     %acc = -inf in all lanes;  each strip: %acc = vp.merge(maxnumf(%acc, %x), %acc, %evl);  y[i] = reduction(%acc)
 
-Lanes past a strip's end keep what they had. Where the body is short one strip that may be short comes before the loop,
-whose strips then are whole: no length to ask for, nothing to keep. One operation that RVV has is folded by its
-instruction, others by halving.
+Lanes past a strip's end keep what they had. Where the body is short one strip that may be short comes before the loop
+(after it where nothing is reduced), whose strips then are whole: no length to ask for, nothing to keep. One operation
+that RVV has is folded by its instruction, others by halving.
 Limits: a function of several values must be associative and commutative.
 """
 
@@ -90,16 +90,20 @@ class Accumulators:
         return f'llvm.call_intrinsic "{name}"({wide}, {factor}, {true}) : (i64, i32, i1) -> i32'
 
     def _peels(self) -> bool:
-        """Whether a short strip before the loop pays: the body is written twice."""
+        """Whether a short strip beside the loop pays: the body is written twice."""
         ops = [op.name for op in walk_body(self.nest.block)]
         outputs = [o for o in self.nest.outputs if self.nest.accumulates(o)]
+        folds = bool(outputs) and self.vector in self.nest.reductions
         return (
-            bool(outputs)
-            and self.vector in self.nest.reductions
+            (folds or self._elementwise())
             and all(self._known(o) is not None for o in outputs)
             and len(ops) <= SHORT_BODY
             and all(name.startswith(("arith.", "linalg.", "memref.")) or name in NATIVE_MATH for name in ops)
         )
+
+    def _elementwise(self) -> bool:
+        """Whether strips are the innermost loop and nothing is reduced."""
+        return not self.nest.reductions and self.vector is not None and self.order[-1] == self.vector
 
     def _accumulators(self) -> int:
         """Vectors that a row carries through the loops."""

@@ -71,7 +71,7 @@ class NestWriter(Accumulators):
         self.ivs = {d: writer.fresh("i") for d in order}
         self.mask, self.evl = writer.fresh("mask"), writer.fresh("evl")
         self.head = Writer(writer.counter) if self._peels() else None
-        self.few, self.start = writer.fresh("few"), writer.fresh("few")
+        self.few, self.start, self.end, self.some = (writer.fresh(n) for n in ("few", "few", "end", "some"))
         writers = [Writer(writer.counter) for _ in range(depth + 1)]
         result = writer.fresh("loop")
         final = Writer(writer.counter)
@@ -116,7 +116,7 @@ class NestWriter(Accumulators):
         """The body once more, for the lanes that are left over from whole strips."""
         strip = self._strip(writers)
         assert self.vector is not None
-        iv, strip.iv = self.ivs[self.vector], strip.constant_index(0).name
+        iv, strip.iv = self.ivs[self.vector], self.end if self._elementwise() else strip.constant_index(0).name
         strip.length, strip.whole, self.ivs[self.vector] = (self.mask, self.few), False, strip.iv
         self.positions = self._positions(strip, row)
         for carry, first in zip(carries, self._row(strip, writer, len(self.order)), strict=True):
@@ -229,8 +229,9 @@ class NestWriter(Accumulators):
                 held = [c.start.name for c in carries]
             innermost = level == len(self.order) - 1
             start = zero
-            if dim == self.vector and self.head is not None:
-                put(_renamed(self.head.lines, [c.first for c in carries], held))
+            peeled = self.head if dim == self.vector else None
+            if peeled is not None and not self._elementwise():
+                put(_renamed(peeled.lines, [c.first for c in carries], held))
                 held, start = [c.first.merged for c in carries if c.first], self.start
             names = [c.inside if innermost else writer.fresh("acc") for c in carries] if carried else []
             name = result if level == self.first else writer.fresh("loop")
@@ -239,7 +240,7 @@ class NestWriter(Accumulators):
                 writer,
                 name,
                 dim,
-                bounds[dim],
+                self.end if peeled is not None and self._elementwise() else bounds[dim],
                 start,
                 rows if level == self.first - 1 else one,
                 held if carried else [],
@@ -247,6 +248,9 @@ class NestWriter(Accumulators):
                 text_kinds if carried else [],
                 lambda: loops(level + 1, names),
             )
+            if peeled is not None and self._elementwise():
+                with writer.block(f"scf.if {self.some} {{"):
+                    put(peeled.lines)
             if carried and level == self.first:
                 put(final.lines)
             return after
@@ -260,6 +264,8 @@ class NestWriter(Accumulators):
         below = w.op(f"arith.subi {whole}, {w.constant(1)} : index")
         w.line(f"{self.start} = arith.andi {size}, {below} : index")
         w.line(f"{self.few} = arith.index_cast {self.start} : index to i32")
+        w.line(f"{self.end} = arith.subi {size}, {self.start} : index")
+        w.line(f"{self.some} = arith.cmpi ne, {self.start}, {w.constant(0)} : index")
 
     def _plain_loop(
         self, w: Writer, name: str, dim: int, bound: str, zero: str, one: str, held: list[str], names: list[str],

@@ -269,18 +269,30 @@ KERNEL = (
 )
 
 
-def test_the_object_has_one_vector_load_and_store_and_no_tail_loop():
-    text = (
-        f"module {{\n tt.func public @k(%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %n: i32) {{\n{KERNEL}\n tt.return\n }}\n}}"
-    )
+def lowered(body: str):
+    """(the text of every level, assembly, metadata) of a kernel whose body is given."""
+    text = f"module {{\n tt.func public @k(%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %n: i32) {{\n{body}\n tt.return\n }}\n}}"
     options = CodegenOptions()
     asm, metadata = lower(text, options)
     contracts.check("vector", asm["vector"])
-    assembly = llvm.to_assembly(asm["llvm"], options.target)
-    assert assembly.count("vle32.v") == 1 == assembly.count("vse32.v") and "m8" in assembly
-    assert metadata["lmul"] == 8 and asm["so"][:4] == b"\x7fELF"
     again, _ = lower(text, options)
     assert again["vector"] == asm["vector"], "lowering must be repeatable"
+    return asm, llvm.to_assembly(asm["llvm"], options.target), metadata
+
+
+def test_a_short_body_has_whole_strips_and_one_short_strip_behind_them():
+    asm, assembly, metadata = lowered(KERNEL)
+    assert metadata["lmul"] == 8 and asm["so"][:4] == b"\x7fELF"
+    loop, _, rest = asm["vector"].partition("scf.if")
+    assert "llvm.load" in loop and "llvm.store" in loop and "llvm.vp." not in loop
+    assert rest.count("llvm.vp.load") == 1 == rest.count("llvm.vp.store")
+    assert "vl8re32.v" in assembly and assembly.count("vle32.v") == 1 == assembly.count("vse32.v")
+
+
+def test_a_long_body_is_written_once_and_its_strips_ask_for_their_length():
+    asm, assembly, _ = lowered(KERNEL.replace("%y = arith.addf %x, %x", "%y = math.exp %x"))
+    assert "scf.if" not in asm["vector"] and asm["vector"].count("get.vector.length") == 1
+    assert assembly.count("vle32.v") == 1 == assembly.count("vse32.v")
 
 
 def test_lmul_follows_from_the_vectors_that_live_at_once():
