@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch._decomp.decompositions import pw_cast_for_opmath
 
-from torch_rvv import attention, convolution
+from torch_rvv import attention, convolution, grouped
 from torch_rvv.runtime.context import current_placement
 from torch_rvv.stored import stored
 
@@ -34,6 +34,7 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.convolution_backward.default: convolution.backward,
         aten._scaled_dot_product_flash_attention_for_cpu.default: attention.forward,
         aten._scaled_dot_product_flash_attention_for_cpu_backward.default: attention.backward,
+        aten._grouped_mm.default: grouped.grouped_mm,
         aten.silu.default: silu,
     }
     for name, rule in (("mm", mm), ("addmm", addmm), ("bmm", bmm), ("_int_mm", int_mm)):

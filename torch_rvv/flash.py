@@ -17,8 +17,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table, triton_kernel_wrapper_functional
 from torch._inductor.runtime.runtime_utils import next_power_of_2
+
+from torch_rvv.launch import launch
 
 # Rows of queries and of keys in a block: scores fill an eighth of the L2 cache.
 ROWS, COLUMNS = 128, 128
@@ -224,20 +225,6 @@ def attention_key_gradient(
 # -- launches, in a graph that is being traced
 
 
-def _launch(kernel: Any, grid: tuple[Any, ...], tensors: dict[str, Tensor], numbers: dict[str, Any],
-            constants: dict[str, Any], written: list[str]) -> dict[str, Tensor]:  # fmt: skip
-    """A launch as a node of the graph; the tensors that it writes."""
-    result: dict[str, Tensor] = triton_kernel_wrapper_functional(
-        kernel_idx=kernel_side_table.add_kernel(kernel),
-        constant_args_idx=kernel_side_table.add_constant_args(constants),
-        grid=[grid],
-        tma_descriptor_metadata={},
-        kwargs={**tensors, **numbers},
-        tensors_to_clone=written,
-    )
-    return result
-
-
 def _plain_rows(t: Tensor) -> Tensor:
     """A tensor whose rows are contiguous."""
     return t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
@@ -289,7 +276,7 @@ def forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, caus
     out = _empty(query, value.shape[-1])
     logsum = torch.empty((b, heads, length), dtype=torch.float32, device=query.device)
     grid = (-(-length // constants["BQ"]), b * heads, 1)
-    done = _launch(
+    done = launch(
         attention_forward, grid, {"q": query, "k": key, "v": value, **bias, "out": out, "logsum": logsum},
         {**_strides(q=query, k=key, v=value, o=out), **strides, "length": length, "keys": key.shape[2]}, constants,
         ["out", "logsum"],
@@ -310,11 +297,11 @@ def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tenso
     numbers = {**_strides(q=query, k=key, v=value, g=grad), **strides, "length": length, "keys": keys}
     dq, dk, dv = _empty(query, e), _empty(key, e), _empty(value, value.shape[-1])
     grid = (-(-length // constants["BQ"]), b * heads, 1)
-    one = _launch(
+    one = launch(
         attention_query_gradient, grid, {**tensors, "dq": dq}, {**numbers, **_strides(d=dq)}, constants, ["dq"]
     )
     grid = (-(-keys // constants["BK"]), b * key.shape[1], 1)
-    two = _launch(
+    two = launch(
         attention_key_gradient, grid, {**tensors, "dk": dk, "dv": dv}, {**numbers, **_strides(dk=dk, dv=dv)},
         constants, ["dk", "dv"],
     )  # fmt: skip

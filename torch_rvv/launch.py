@@ -1,0 +1,22 @@
+"""A Triton kernel of ours as a node of a graph that is being traced, for what no formula of operators says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table, triton_kernel_wrapper_functional
+
+
+def launch(kernel: Any, grid: tuple[Any, ...], tensors: dict[str, Tensor], numbers: dict[str, Any],
+           constants: dict[str, Any], written: list[str]) -> dict[str, Tensor]:  # fmt: skip
+    """The tensors that the kernel writes. numbers: arguments that may be symbolic; constants: its constexprs."""
+    result: dict[str, Tensor] = triton_kernel_wrapper_functional(
+        kernel_idx=kernel_side_table.add_kernel(kernel),
+        constant_args_idx=kernel_side_table.add_constant_args(constants),
+        grid=[grid],
+        tma_descriptor_metadata={},
+        kwargs={**tensors, **numbers},
+        tensors_to_clone=written,
+    )
+    return result
