@@ -10,6 +10,7 @@ import copy
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,7 +25,8 @@ from torch_rvv.runtime.record import GraphRecord, KernelRecord
 
 @dataclass
 class Result:
-    """One model's outcome; the JSON form is these fields. seconds: of compiling and the first run."""
+    """One model's outcome; the JSON form is these fields. extern: calls left to aten; seconds: of compiling and the
+    first run."""
 
     model: str
     dtype: str
@@ -34,6 +36,7 @@ class Result:
     compiled: int = 0
     fell_back: int = 0
     reasons: list[str] = field(default_factory=list)
+    extern: dict[str, int] = field(default_factory=dict)
     unstructured_share: float = 0.0
     seconds: float = 0.0
     compile_ms: list[float] = field(default_factory=list)
@@ -176,6 +179,8 @@ def _summarise(result: Result, graphs: list[GraphRecord]) -> None:
     result.compiled = sum(k.compiled for k in kernels)
     result.fell_back = result.kernels - result.compiled
     result.reasons += sorted({f"{k.name}: {k.reason}" for k in kernels if k.reason})
+    result.extern = dict(sum((Counter(g.extern) for g in graphs), Counter()))
+    result.reasons += sorted({f"{what} is left to {why}" for g in graphs for what, why in g.decisions.items()})
     result.unstructured_share, _ = unstructured_share(kernels)
     result.compile_ms = [k.seconds * 1e3 for k in kernels if k.compiled]
 
@@ -183,14 +188,16 @@ def _summarise(result: Result, graphs: list[GraphRecord]) -> None:
 def table(results: list[Result]) -> str:
     """The results as plain text, with the median time of lowering a kernel."""
     lines = [
-        f"{'model':14} {'dtype':9} {'status':6} {'max err':>9} {'kernels':>7} {'fell back':>9} {'gathers':>7} {'s':>6}"
+        f"{'model':14} {'dtype':9} {'status':6} {'max err':>9} {'kernels':>7} {'fell back':>9} {'aten':>5}"
+        f" {'gathers':>7} {'s':>6}"
     ]
     for r in results:
         error = "-" if r.max_abs_err is None else f"{r.max_abs_err:.2e}"
         lines.append(
             f"{r.model:14} {r.dtype:9} {r.status:6} {error:>9} {r.kernels:7} {r.fell_back:9}"
-            f" {r.unstructured_share:7.1%} {r.seconds:6.1f}"
+            f" {sum(r.extern.values()):5} {r.unstructured_share:7.1%} {r.seconds:6.1f}"
         )
+        lines += [f"    {count} x {name}" for name, count in sorted(r.extern.items())]
         lines += [f"    {reason}" for reason in r.reasons]
     times = [t for r in results for t in r.compile_ms]
     if times:

@@ -123,6 +123,21 @@ def test_the_command_fails_if_one_model_does(monkeypatch, capsys):
 
 
 @pytest.mark.ir
+def test_who_does_what_is_handed_on_and_what_aten_does_is_shown(monkeypatch, capsys):
+    seen = []
+
+    def measured(name, dtype, training, dynamic, options):
+        seen.append(options)
+        return Result(name, "float32", status="pass", extern={"aten.foo.default": 3})
+
+    monkeypatch.setattr(accuracy, "measure", measured)
+    assert cli.main(["accuracy", "--models", "m", "--gemm", "rvv", "--conv", "aten"]) == 0
+    assert cli.main(["accuracy", "--models", "m"]) == 0
+    assert seen == [{"gemm": "rvv", "conv": "aten"}, None]
+    assert "3 x aten.foo.default" in capsys.readouterr().out
+
+
+@pytest.mark.ir
 def test_a_result_without_a_run_has_no_error_column():
     assert " - " in table([Result("none", "float32")])
 

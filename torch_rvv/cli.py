@@ -11,6 +11,9 @@ from pathlib import Path
 
 from torch_rvv.errors import TorchRvvError
 
+# Options of the backend that say who does what.
+WHO = ("gemm", "conv", "attention")
+
 
 def accuracy(arguments: argparse.Namespace) -> int:
     """Run models and compare them with eager; exit code 1 unless all pass."""
@@ -23,9 +26,10 @@ def accuracy(arguments: argparse.Namespace) -> int:
 
     names = arguments.models.split(",") if arguments.models else list(MODELS)
     dtype = getattr(torch, arguments.dtype)
+    options = {name: value for name in WHO if (value := getattr(arguments, name)) is not None}
     results = []
     for name in names:
-        result = measure(name, dtype, arguments.training, arguments.dynamic)
+        result = measure(name, dtype, arguments.training, arguments.dynamic, options or None)
         print(f"{name}: {result.status} ({result.seconds:.1f} s)", file=sys.stderr, flush=True)
         results.append(result)
     print(table(results))
@@ -67,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--training", action="store_true", help="forward and backward")
     one.add_argument("--dynamic", action="store_true", help="dynamic shapes, at two sizes")
     one.add_argument("--vlen", type=int, help="VLEN of the virtual board in bits")
+    for name in WHO:
+        one.add_argument(f"--{name}", choices=["auto", "rvv", "aten"], help=f"the option {name!r} of torch.compile")
     one.add_argument("--json", help="write the results to this file")
     one.set_defaults(run=accuracy)
     two = commands.add_parser("explain", help=explain.__doc__)

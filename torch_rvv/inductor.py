@@ -52,6 +52,7 @@ PATCHES: dict[str, Any] = {
     "combo_kernels": False,
     "benchmark_kernel": False,
     "split_reductions": False,
+    "cpp.fallback_scatter_reduce_sum": False,
     "triton.native_matmul": True,
     "triton.autotune_pointwise": False,
     "coordinate_descent_tuning": False,
