@@ -19,6 +19,8 @@ from torch_rvv.lowering.writer import Writer, mlir_type
 
 from torch_rvv.errors import Declined
 
+DIVISIONS = frozenset({"arith.divsi", "arith.divui", "arith.remsi", "arith.remui"})
+
 
 @dataclass(eq=False)
 class Operand:
@@ -66,6 +68,10 @@ class Body:
             return self._read(node.args[0], node.elem, row_major(node.shape or (), index), node.where)
         if node.kind in VIEWS:
             return self.value(*step(node, index, self.analysis.divide))
+        if node.kind == "map" and node.op in DIVISIONS:
+            form = self.final(self.analysis.linear(node, index))
+            if form.affine:  # Split dimensions: no division is left.
+                return self._cast(self.form(form), node.elem)
         if node.kind == "map":
             return self._map(node, [self.value(a, index) for a in node.args])
         if node.kind == "range":

@@ -231,8 +231,7 @@ class NestWriter(Accumulators):
             start = zero
             peeled = self.head if dim == self.vector else None
             if peeled is not None and not self._elementwise():
-                put(_renamed(peeled.lines, [c.first for c in carries], held))
-                held, start = [c.first.merged for c in carries if c.first], self.start
+                held, start = self._folded(writer, peeled.lines, carries, held), self.start
             names = [c.inside if innermost else writer.fresh("acc") for c in carries] if carried else []
             name = result if level == self.first else writer.fresh("loop")
             make = self._strip_loop if dim == self.vector else self._plain_loop
@@ -256,6 +255,17 @@ class NestWriter(Accumulators):
             return after
 
         loops(0, [])
+
+    def _folded(self, w: Writer, lines: list[str], carries: list[Carry], held: list[str]) -> list[str]:
+        """The accumulators after the short strip, where there is one."""
+        firsts, kinds = [c.first for c in carries if c.first], ", ".join(c.kind for c in carries)
+        result = w.fresh("acc")
+        with w.block(f"{result}:{len(held)} = scf.if {self.some} -> ({kinds}) {{", "} else {"):
+            w.lines.extend("  " * (w.depth - 1) + line for line in _renamed(lines, firsts, held))
+            w.line(f"scf.yield {', '.join(first.merged for first in firsts)} : {kinds}")
+        w.line(f"  scf.yield {', '.join(held)} : {kinds}")
+        w.line("}")
+        return [f"{result}#{i}" for i in range(len(held))]
 
     def _lengths(self, w: Writer, size: str | None) -> None:
         """Before all loops: the length of a whole strip, and that of the short one."""
@@ -300,7 +310,7 @@ class NestWriter(Accumulators):
         return [f"{name}#{i + 1}" for i in range(len(names))]
 
 
-def _renamed(lines: list[str], firsts: list[Carry | None], held: list[str]) -> list[str]:
+def _renamed(lines: list[str], firsts: list[Carry], held: list[str]) -> list[str]:
     """Lines that read accumulators, by the names that those have where the lines are put."""
-    names = {first.inside: name for first, name in zip(firsts, held, strict=True) if first is not None}
+    names = {first.inside: name for first, name in zip(firsts, held, strict=True)}
     return [re.sub(r"%acc\d+", lambda m: names.get(m.group(), m.group()), line) for line in lines]

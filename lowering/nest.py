@@ -69,8 +69,8 @@ def walk_body(block: Any) -> Iterator[Any]:
 
 
 MOST_LMUL = 8
-# A dimension of this many elements costs twice as much an element as a long one.
-SHORT = 16
+# What a strip costs besides its elements, in loads of an element of many side by side.
+STRIP = 40
 
 
 def choose_dim(nest: Nest) -> int | None:
@@ -86,7 +86,7 @@ def choose_dim(nest: Nest) -> int | None:
             stride = operand.stride(dim)
             cost += 0.1 if stride == 0 else 1.0 if stride == 1 else 6.0
         if size is not None:
-            cost *= 1.0 + SHORT / max(size, 1)
+            cost += STRIP / max(size, 1)
         if dim in nest.reductions and any(d not in nest.reductions for d in range(len(nest.sizes))):
             cost += 0.5
         if cost <= best_cost:

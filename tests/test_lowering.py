@@ -89,6 +89,24 @@ def test_constant_division_splits_the_loop_and_stays_structured():
     assert kinds(metadata) == [("load", "strided"), ("store", "unit")]
 
 
+def test_a_quotient_or_rest_that_is_a_value_is_the_index_of_a_split_loop():
+    body = """
+    %c100 = arith.constant dense<100> : tensor<256xi32>
+    %row = arith.divsi %i, %c100 : tensor<256xi32>
+    %col = arith.remsi %i, %c100 : tensor<256xi32>
+    %twice = arith.addi %row, %row : tensor<256xi32>
+    %at = arith.addi %col, %twice : tensor<256xi32>
+    %tp = tt.addptr %ps, {by} : tensor<256x!tt.ptr<f32>>, tensor<256xi32>
+    %x = tt.load %tp, %m : tensor<256x!tt.ptr<f32>>
+    %f = arith.sitofp %col : tensor<256xi32> to tensor<256xf32>
+    %y = arith.addf %x, %f : tensor<256xf32>
+    tt.store %qp, %y, %m : tensor<256x!tt.ptr<f32>>"""
+    split, _ = linalg(BLOCK + body.replace("{by}", "%at"))
+    assert "arith.remsi" not in split and "scf.for" in split
+    whole, _ = linalg(BLOCK + body.replace("{by}", "%i"))
+    assert "arith.remsi" in whole, "where no address asks for a split, the value is computed"
+
+
 def test_an_index_read_from_memory_is_a_gather_and_says_why():
     _, metadata = linalg(
         BLOCK.replace("!tt.ptr<f32>, %q", "!tt.ptr<f32>, %q")

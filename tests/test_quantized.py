@@ -40,13 +40,20 @@ def groups(x, weight, scale):
     return torch.addmm(scale, x, parts.reshape(weight.shape).t())
 
 
+def nibbles(x, weight, scale):
+    """The same, two numbers in a byte; unpacked where they are read."""
+    pairs = (weight[:, 0::2] & 15) | (weight[:, 1::2] << 4)
+    low, high = ((pairs << 4) >> 4), pairs >> 4
+    return groups(x, torch.stack([low, high], -1).reshape(weight.shape), scale)
+
+
 @pytest.mark.board
 @pytest.mark.parametrize("rows", [1, 2, 17, 40])
-@pytest.mark.parametrize("function", [dynamic, signed, weight_only, groups])
+@pytest.mark.parametrize("function", [dynamic, signed, weight_only, groups, nibbles])
 def test_quantized_layers(function, rows, rvv):
     torch.manual_seed(rows)
     x, scale = torch.randn(rows, 96), torch.rand(57) / 64
-    weight = torch.randint(-8 if function is groups else -128, 8 if function is groups else 128, (57, 96), dtype=I8)
+    weight = torch.randint(*((-8, 8) if function in (groups, nibbles) else (-128, 128)), (57, 96), dtype=I8)
     with record.collecting() as graphs:
         ours = torch.compile(function, backend="rvv")(x, weight, scale)
     torch.testing.assert_close(ours, function(x, weight, scale), rtol=1e-5, atol=1e-5)
@@ -68,6 +75,26 @@ def test_unsigned_bytes(m, n, k, rvv):
 def test_a_product_without_rows_stays_a_product_without_rows(rvv):
     a, b = torch.empty(0, 8, dtype=I8), torch.zeros(8, 4, dtype=I8)
     assert torch.compile(torch._int_mm, backend="rvv")(a, b).shape == (0, 4)
+
+
+@pytest.mark.board
+@pytest.mark.parametrize("dtype", [I8, torch.uint8], ids=str)
+def test_bytes_side_by_side(dtype, rvv):
+    """Stacked ones fuse with what reads them, in one kernel; others are a kernel as well."""
+    parts = [torch.randint(0, 128, (5, 33), dtype=dtype) for _ in range(3)]
+    for function in (
+        lambda a, b, c: torch.stack([a, b, c], -1).reshape(5, 99).float() * 2,
+        lambda a, b, c: torch.stack([a + 1, b], 1),
+        lambda a, b, c: torch.cat([a, b[:2], c], 0),
+    ):
+        torch._dynamo.reset()
+        with record.collecting() as graphs:
+            ours = torch.compile(function, backend="rvv")(*parts)
+        assert torch.equal(ours, function(*parts)) and not any(g.extern for g in graphs)
+    torch._dynamo.reset()
+    with record.collecting() as graphs:
+        torch.compile(lambda a, b: torch.stack([a, b], -1).float() + 1, backend="rvv")(*parts[:2])
+    assert [len(g.kernels) for g in graphs] == [1]
 
 
 def traced(function, *args):

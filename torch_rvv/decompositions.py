@@ -35,6 +35,7 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten._scaled_dot_product_flash_attention_for_cpu.default: attention.forward,
         aten._scaled_dot_product_flash_attention_for_cpu_backward.default: attention.backward,
         aten._grouped_mm.default: grouped.grouped_mm,
+        aten.cat.default: cat,
         aten.silu.default: silu,
     }
     for name, rule in (("mm", mm), ("addmm", addmm), ("bmm", bmm), ("_int_mm", int_mm)):
@@ -108,6 +109,26 @@ def int_mm(a: Tensor, b: Tensor) -> Any:
 
 
 # -- elementwise
+
+
+MOST_STACKED = 8
+
+
+def cat(tensors: list[Tensor], dim: int = 0) -> Any:
+    """aten.cat of bytes, which Inductor leaves to aten on CPUs. Tensors of size 1, as `torch.stack` makes of unpacked
+    int4 weights: chosen by index, which fuses with what reads it. Others: of 16-bit integers that are bytes."""
+    (dtype, *others) = {t.dtype for t in tensors}
+    if others or dtype not in (torch.int8, torch.uint8):
+        return NotImplemented
+    dim %= tensors[0].dim()
+    if len(tensors) <= MOST_STACKED and all(isinstance(t.shape[dim], int) and t.shape[dim] == 1 for t in tensors):
+        behind = [1] * (tensors[0].dim() - 1 - dim)
+        index = torch.arange(len(tensors), device=tensors[0].device).reshape(-1, *behind)
+        found = tensors[0]
+        for number, one in enumerate(tensors[1:], 1):
+            found = torch.where(index == number, one, found)
+        return found
+    return aten.cat([t.to(torch.int16) for t in tensors], dim).to(dtype)
 
 
 @pw_cast_for_opmath
