@@ -18,16 +18,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch_rvv.lowering import jam
 from torch_rvv.lowering.accumulate import Accumulators, Carry
+from torch_rvv.lowering.jam import Region
 from torch_rvv.lowering.lmul import choose, pressure, widest_element
 from torch_rvv.lowering.nest import Nest, choose_dim, loop_order, walk_body
 from torch_rvv.lowering.operations import Operations
 from torch_rvv.lowering.values import Value, View
 from torch_rvv.lowering.vector_body import Strip
 from torch_rvv.lowering.writer import Writer
-
-# Rows of a reduction that may run side by side.
-JAMMED = (4, 2)
 
 
 class NestWriter(Accumulators):
@@ -43,7 +42,7 @@ class NestWriter(Accumulators):
         self.order = loop_order(nest, self.vector)
         self.first = min((i for i, d in enumerate(self.order) if d in nest.reductions), default=len(self.order))
         self.lanes: int | None = None
-        self.rows = 1
+        self.region = Region()
 
     def write(self, lmul: int | None) -> dict[str, Any]:
         """Write the nest; returns what explain tells of it (lmul, live vectors, gathers)."""
@@ -51,17 +50,20 @@ class NestWriter(Accumulators):
             self._nest(self.writer)
             return {"lmul": 0, "live": 0, "gathers": 0}
         self.lanes = 2
-        self.rows = self._jammed()
+        jammed = self._jammed()
         trial = Writer()
         gathers = self._nest(trial)
         live, widest = pressure(trial.lines)
         # One accumulator is in the count, as the sum that takes its place.
-        live += self.rows * self._accumulators() - 1 if self._accumulators() else 0
+        live += Region(jammed).rows * self._accumulators() - 1 if self._accumulators() else 0
+        live += min(jammed.values()) if len(jammed) > 1 else 0  # Strips of one side, kept for all of the other.
         chosen = lmul or choose(live, self.nest.most[self.vector], widest)
         # Never one lane: MLIR takes a vector of one for a scalar even when it is scalable.
         # What stands in a branch may be wider: it must still fit a group of eight registers.
         self.lanes = max(2, min(chosen * 64 // widest, 8 * 64 // widest_element(trial.lines)))
-        self._nest(self.writer)
+        for region in jam.regions(self.writer, self.nest, jammed):
+            self.region = region
+            self._nest(self.writer)
         return {"lmul": chosen, "live": live, "gathers": gathers}
 
     # -- evaluating
@@ -77,12 +79,12 @@ class NestWriter(Accumulators):
         final = Writer(writer.counter)
         carries: list[Carry] = []
         strips = []
-        for row in range(self.rows):
+        for place in self.region.places():
             strip = self._strip(writers)
-            self.positions = self._positions(strip, row)
+            self.positions = self._positions(strip, place)
             mine = self._row(strip, writer, depth)
             if self.head is not None:
-                self._short_row([*writers[:-1], self.head], row, mine, writer)
+                self._short_row([*writers[:-1], self.head], place, mine, writer)
             if mine:
                 closing = self._strip([*writers[: self.first], final])
                 closing.values = strip.values
@@ -112,40 +114,33 @@ class NestWriter(Accumulators):
                 carry.merged = self._merge(strip, carry, value)
         return carries + counters
 
-    def _short_row(self, writers: list[Writer], row: int, carries: list[Carry], writer: Writer) -> None:
+    def _short_row(self, writers: list[Writer], place: dict[int, int], carries: list[Carry], writer: Writer) -> None:
         """The body once more, for the lanes that are left over from whole strips."""
         strip = self._strip(writers)
         assert self.vector is not None
         iv, strip.iv = self.ivs[self.vector], self.end if self._elementwise() else strip.constant_index(0).name
         strip.length, strip.whole, self.ivs[self.vector] = (self.mask, self.few), False, strip.iv
-        self.positions = self._positions(strip, row)
+        self.positions = self._positions(strip, place)
         for carry, first in zip(carries, self._row(strip, writer, len(self.order)), strict=True):
             carry.first = first
         self.ivs[self.vector] = iv
 
-    def _positions(self, strip: Strip, row: int) -> dict[int, Value]:
-        """The index of each dimension; of the jammed one, so many rows on."""
+    def _positions(self, strip: Strip, place: dict[int, int]) -> dict[int, Value]:
+        """The index of each dimension; of the jammed ones, so many rows on."""
         found = {
             d: Value(self.ivs[d], "index", level + 1, *(("linear", 1) if d == self.vector else ()))
             for level, d in enumerate(self.order)
         }
-        if row:
-            dim = self.order[self.first - 1]
-            (found[dim],) = strip.apply("arith.addi", "", [found[dim], strip.constant_index(row)], ["index"])
+        for dim, row in place.items():
+            if row:
+                (found[dim],) = strip.apply("arith.addi", "", [found[dim], strip.constant_index(row)], ["index"])
         return found
 
-    def _jammed(self) -> int:
-        """Rows that are reduced at once, so that what they share is loaded once: W @ x, four rows of W at a time."""
-        nest = self.nest
-        if self.vector not in nest.reductions or self.first == 0 or nest.scalar_only():
-            return 1
-        row = self.order[self.first - 1]
-        size = nest.sizes[row]
-        shared = any(o.stride(row) == 0 and o.stride(self.vector) != 0 for o in nest.operands if not o.output)
-        whole = all(nest.accumulates(o) and self._known(o) is not None for o in nest.outputs)
-        if not (shared and whole and isinstance(size, int)):
-            return 1
-        return next((n for n in JAMMED if size % n == 0 and n * len(nest.outputs) <= JAMMED[0]), 1)
+    def _jammed(self) -> dict[int, int]:
+        """Rows that are reduced at once: W @ x, four rows of W at a time; W @ X, four by four."""
+        if not all(self.nest.accumulates(o) and self._known(o) is not None for o in self.nest.outputs):
+            return {}
+        return jam.counts(self.nest, self.order, self.first, self.vector)
 
     @contextmanager
     def _unless_empty(self, writer: Writer, needed: bool) -> Iterator[None]:
@@ -200,8 +195,9 @@ class NestWriter(Accumulators):
         self, writer: Writer, writers: list[Writer], final: Writer, carries: list[Carry], result: str
     ) -> None:
         strip = self._strip(writers)
-        zero, one, rows = (strip.constant_index(n).name for n in (0, 1, self.rows))
-        bounds = {d: self._size(strip, d, 0) for d in self.order}
+        region, zero = self.region, strip.constant_index(0).name
+        steps = {d: strip.constant_index(region.counts.get(d, 1)).name for d in self.order}
+        bounds = {d: region.ends.get(d) or self._size(strip, d, 0) for d in self.order}
         if self.head is not None:
             self._lengths(writers[0], bounds[self.vector])
         elif self.vector is not None:
@@ -228,7 +224,7 @@ class NestWriter(Accumulators):
             if carried and level == self.first:
                 held = [c.start.name for c in carries]
             innermost = level == len(self.order) - 1
-            start = zero
+            start = region.begins.get(dim, zero)
             peeled = self.head if dim == self.vector else None
             if peeled is not None and not self._elementwise():
                 held, start = self._folded(writer, peeled.lines, carries, held), self.start
@@ -241,7 +237,7 @@ class NestWriter(Accumulators):
                 dim,
                 self.end if peeled is not None and self._elementwise() else bounds[dim],
                 start,
-                rows if level == self.first - 1 else one,
+                steps[dim],
                 held if carried else [],
                 names,
                 text_kinds if carried else [],

@@ -8,7 +8,8 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch_rvv.runtime import record
 
 import torch_rvv
-from torch_rvv.gemm import Problem, block_sizes, choose
+from torch_rvv.decompositions import LEAST_DEPTH
+from torch_rvv.gemm import FEW_ROWS, Problem, block_sizes, choose
 
 F64, F32, F16, BF16, I8 = torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int8
 TOLERANCE = {F64: 1e-14, F32: 2e-6, F16: 1e-3, BF16: 8e-3}
@@ -38,7 +39,8 @@ def test_a_product_with_its_epilogue_is_one_kernel(m, n, k, transposed, dtype):
     w = (torch.randn(n, k).t() if transposed else torch.randn(k, n)).to(dtype)
     (graph,) = agree(lambda x, w, b: torch.relu(torch.addmm(b, x, w)), x, w, b)
     (kernel,) = graph.kernels
-    assert not graph.extern and any("rows" in nest for nest in kernel.metadata["nests"])
+    few = transposed and m <= FEW_ROWS and k >= LEAST_DEPTH
+    assert not graph.extern and any("rows" in nest for nest in kernel.metadata["nests"]) != few
 
 
 @pytest.mark.board
@@ -62,6 +64,19 @@ def test_products_with_a_vector_are_reductions(m, n, k, dtype):
         (graph,) = agree(lambda x, w, b: torch.addmm(b, x, w, beta=2, alpha=0.5).relu(), x, w, b)
         assert not graph.extern
     agree(torch.bmm, torch.randn(12, m, k).to(dtype), torch.randn(12, k, n).to(dtype))
+
+
+@pytest.mark.board
+@pytest.mark.parametrize("dtype", [F32, F16, BF16], ids=str)
+@pytest.mark.parametrize(("m", "n", "k"), [(2, 64, 128), (3, 57, 130), (4, 131, 300), (4, 200, 2000), (5, 64, 128)])
+def test_a_few_rows_read_a_linear_layer_where_it_stands(m, n, k, dtype):
+    torch.manual_seed(0)
+    x, w, b = torch.randn(m, k).to(dtype), (torch.randn(n, k) / k**0.5).to(dtype), torch.randn(n).to(dtype)
+    (graph,) = agree(lambda x, w, b: torch.nn.functional.linear(x, w, b).relu(), x, w, b)
+    (kernel,) = graph.kernels
+    # Up to four rows there is nothing to copy first: no product of tiles is in the kernel.
+    assert not graph.extern and any("rows" in nest for nest in kernel.metadata["nests"]) == (m > 4)
+    agree(lambda x, w: torch.nn.functional.layer_norm(x, (k,)) @ (w * 2).t(), x, w)
 
 
 @pytest.mark.board

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch._decomp.decompositions import pw_cast_for_opmath
 
-from torch_rvv import attention, convolution, grouped
+from torch_rvv import attention, convolution, gemm, grouped
 from torch_rvv.runtime.context import current_placement
 from torch_rvv.stored import stored
 
@@ -54,7 +54,9 @@ def _first(rule: Callable[..., Any], other: Callable[..., Any] | None) -> Callab
     return both
 
 
-# -- products with a vector: bound by memory, and so ordinary reductions
+# -- products with a vector or a few: bound by memory, and so ordinary reductions
+
+LEAST_COLUMNS, LEAST_DEPTH = 16, 128
 
 
 def _thin(a: Tensor, b: Tensor) -> bool:
@@ -68,8 +70,28 @@ def _thin(a: Tensor, b: Tensor) -> bool:
     )
 
 
+def _few(a: Tensor, b: Tensor) -> bool:
+    """Whether a few rows meet a matrix that lies by column, as a linear layer has it, and is for us: lanes along k then
+    read both where they stand, and a product would turn the matrix round first."""
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    return (
+        current_placement().gemm != "aten"
+        and a.dim() == 2
+        and a.dtype in DTYPES
+        and a.dtype == b.dtype
+        and all(isinstance(size, int) for size in (m, k, n))
+        and 1 < m <= gemm.FEW_ROWS
+        and n >= LEAST_COLUMNS
+        and LEAST_DEPTH <= k <= gemm.TRITON_LIMIT // gemm.FEW_ROWS
+        and b.stride(0) == 1
+        and a.stride(1) == 1
+    )
+
+
 def bmm(a: Tensor, b: Tensor, out_dtype: torch.dtype | None = None) -> Any:
     """aten.bmm of (B, m, k) and (B, k, n) where m, n or k is 1."""
+    if out_dtype is None and _few(a, b):
+        return (stored(a)[:, None].float() * b.t()[None].float()).sum(-1).to(a.dtype)
     if out_dtype is not None or not _thin(a, b):
         return NotImplemented
     if a.shape[-1] == 1:
@@ -87,7 +109,7 @@ def mm(a: Tensor, b: Tensor, out_dtype: torch.dtype | None = None) -> Any:
 def addmm(c: Tensor, a: Tensor, b: Tensor, out_dtype: torch.dtype | None = None, *, beta: float = 1,
           alpha: float = 1) -> Any:  # fmt: skip
     """aten.addmm, likewise; as there, c is not read where beta is 0."""
-    if out_dtype is not None or not _thin(a, b):
+    if out_dtype is not None or not (_thin(a, b) or _few(a, b)):
         return NotImplemented
     product = bmm(a.float(), b.float())
     product = product if alpha == 1 else product * alpha

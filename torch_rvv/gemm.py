@@ -31,6 +31,9 @@ PAIRS = {*((dtype, dtype) for dtype in DTYPES), (torch.int8, torch.int8)}
 LONGEST_DEPTH = 1024
 DEPTH_BLOCK = 512
 MOST_ROWS = 256
+# Up to here lanes along the depth serve several rows at once (decompositions.py), and no operand is copied.
+FEW_ROWS = 4
+FEW_COLUMNS = 64
 COLUMNS = 128
 B_BYTES = 1 << 18
 TRITON_LIMIT = 1 << 20  # elements of a tensor
@@ -88,6 +91,20 @@ def shares_rows(features: Any) -> bool:
         if rows != 1 and any(hasattr(dep, "index") and dep.get_numel() == length for dep in node.read_writes.reads):
             return True
     return False
+
+
+def few_rows(features: Any, tiling: dict[str, Any]) -> int | None:
+    """The rows y of a kernel that multiplies them by all x columns of a matrix, both along memory; None of others."""
+    if set(tiling) != {"x", "y", "r0_"}:
+        return None
+    rows, columns, length = (V.graph.sizevars.optimization_hint(tiling[p], fallback=0) for p in ("y", "x", "r0_"))
+    reads = {
+        dep.get_numel()
+        for node in features.reduction_nodes()
+        for dep in node.read_writes.reads
+        if hasattr(dep, "index")
+    }
+    return rows if 1 < rows <= FEW_ROWS and {rows * length, columns * length} <= reads else None
 
 
 def _size(value: Any) -> int | None:

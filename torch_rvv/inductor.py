@@ -150,6 +150,11 @@ class RvvChoices(InductorChoices):
             depth = next_power_of_2(_hint(tiling.get("r0_", 1)))
             least = SHARING_ROWS if inner else max(1, min(SHARING_COLUMNS, gemm.TRITON_LIMIT // depth))
         blocks = block_sizes(tiling, bool(persistent), inner, least)
+        few = gemm.few_rows(features, tiling) if reduces and persistent else None
+        if few:
+            size = next_power_of_2(few) * next_power_of_2(_hint(tiling["r0_"]))
+            columns = min(next_power_of_2(_hint(tiling["x"])), gemm.FEW_COLUMNS)
+            blocks |= {"YBLOCK": next_power_of_2(few), "XBLOCK": max(1, min(columns, gemm.TRITON_LIMIT // size))}
         return {**kernel_kwargs, "fixed_config": FixedTritonConfig({**blocks, "num_warps": 1, "num_stages": 1})}
 
 
