@@ -25,8 +25,8 @@ from torch_rvv.runtime.record import GraphRecord, KernelRecord
 
 @dataclass
 class Result:
-    """One model's outcome; the JSON form is these fields but for extern, the calls left to aten; seconds: of compiling and the
-    first run."""
+    """One model's outcome; the JSON form is these fields but for the last and extern, the calls left to aten. seconds:
+    of compiling and the first run."""
 
     model: str
     dtype: str

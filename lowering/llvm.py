@@ -16,7 +16,7 @@ import re
 import struct
 import sys
 import tempfile
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from subprocess import run
 from typing import Any
@@ -222,20 +222,24 @@ def optimise(text: str, target: Target) -> str:
     return str(module)
 
 
-def _scheduled(text: str, target: Target) -> str:
-    """Optimised LLVM IR that asks for the schedule with the fewest spills, the target's own if that has none."""
+@lru_cache(maxsize=1)
+def _scheduled(text: str, target: Target) -> tuple[str, bytes]:
+    """(optimised LLVM IR that asks for the schedule with the fewest spills, the target's own if that has none; its
+    object). Kept, for the listing of the same kernel comes next."""
 
-    def spills(candidate: str) -> int:
-        return count(_machine(target).emit_object(llvm.parse_assembly(candidate))).spills
+    def compiled(candidate: str) -> bytes:
+        return bytes(_machine(target).emit_object(llvm.parse_assembly(candidate)))
 
     own = optimise(text, target)
-    least = spills(own)
+    code = compiled(own)
+    least = count(code).spills
     if not least:
-        return own
+        return own, code
     plain = _TUNE.sub(f'"tune-cpu"="{_PLAIN_TUNE}"', own)
+    other = compiled(plain)
     # One spill less may well be one in a branch that few strips take: there is one if lanes are counted.
     margin = 1 if "@llvm.riscv.vcpop" in own else 0
-    return plain if spills(plain) < least - margin else own
+    return (plain, other) if count(other).spills < least - margin else (own, code)
 
 
 _LABEL = re.compile(r"^\.Lannotation\d+:\n", re.M)
@@ -246,14 +250,14 @@ def to_object(text: str, target: Target) -> bytes:
     """The riscv64 ELF object of LLVM IR text."""
     if _INLINE_ASSEMBLY.search(text):
         return compile_ir(optimise(text, target), to_text=False)
-    return _machine(target).emit_object(llvm.parse_assembly(_scheduled(text, target)))
+    return _scheduled(text, target)[1]
 
 
 def to_assembly(text: str, target: Target) -> str:
     """The assembly of LLVM IR text, for reading."""
     if _INLINE_ASSEMBLY.search(text):
         return compile_ir(optimise(text, target), to_text=True).decode()
-    return _LABEL.sub("", _machine(target).emit_assembly(llvm.parse_assembly(_scheduled(text, target))))
+    return _LABEL.sub("", _machine(target).emit_assembly(llvm.parse_assembly(_scheduled(text, target)[0])))
 
 
 @cache
