@@ -15,10 +15,11 @@ kernel's arguments, then program ids x, y, z, then grid sizes x, y, z, and retur
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from torch_rvv.lowering import matrixunit, scan
-from torch_rvv.lowering.access import Space, Split
+from torch_rvv.lowering.access import Index, Space, Split
 from torch_rvv.lowering.body import memory, memory_type
 from torch_rvv.lowering.generic import Generic, Group, Part, without
 from torch_rvv.lowering.graph import Graph
@@ -373,8 +374,8 @@ class ToLinalg:
         first = Space.over(tuple(1 if a == axis else n for a, n in enumerate(root.shape)))
         group = Group(first)
         for value, buffer in zip(root.values, root.buffers, strict=True):
-            index = without(first.index, axis) or (Linear(),)
-            fill = Fill(root.where, shape=first.shape, buffer=buffer, value=value, at=lambda _, index=index: index)
+            # Of the index that the space then has: its dims may have become two.
+            fill = Fill(root.where, shape=first.shape, buffer=buffer, value=value, at=partial(_beside, axis))
             group.parts.append(Part(fill, None, [value]))
         self._group(group)
         if root.shape[axis] > 1:
@@ -434,6 +435,11 @@ class ToLinalg:
             space.splits[dim] = Split(base, divisor, quotient, low_atom, rest)
             space.high[rest] = [Poly.of(Atom(count))]
             self._nest(group, others)
+
+
+def _beside(axis: int, index: Index) -> Index:
+    """Where a fold along an axis keeps its result."""
+    return without(index, axis) or (Linear(),)
 
 
 def _stored(root: Root) -> list[Node]:

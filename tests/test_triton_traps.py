@@ -88,6 +88,27 @@ def test_reduction_reshaped_twice_and_broadcast(shape):
     torch.testing.assert_close(out, x.sum(1, keepdim=True) + x)
 
 
+# -- a fold by a function whose start is read through // and %
+
+
+@triton.jit
+def least(x, out, A: tl.constexpr, B: tl.constexpr, C: tl.constexpr):
+    block = tl.make_block_ptr(x, (A, B, C), (B * C, C, 1), (-1, 1, 0), (A, B, C), (2, 1, 0))
+    v = tl.load(block, boundary_check=(0, 1, 2), padding_option="zero")
+    flat = tl.reshape(v, [A * 2, B * C // 2])
+    tl.store(out + tl.arange(0, B * C // 2), tl.argmin(flat, 0))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 8), (4, 4, 16), (2, 8, 4), (2, 2, 32)])
+def test_the_start_of_a_fold_lies_where_its_column_does(shape):
+    a, b, c = shape
+    x, out = torch.randn(shape), torch.full((b * c // 2,), -1, dtype=torch.int32)
+    least[(1,)](x, out, *shape)
+    padded = torch.zeros(shape)
+    padded[1:, : b - 1] = x[: a - 1, 1:]
+    assert torch.equal(out.long(), padded.reshape(a * 2, -1).argmin(0))
+
+
 # -- a product and an added matrix through block pointers, large tiles
 
 
