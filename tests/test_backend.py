@@ -12,6 +12,8 @@ import pytest
 import torch
 from conftest import assert_same
 from torch._inductor import config
+from torch._inductor.choices import InductorChoices
+from torch._inductor.virtualized import V
 from torch_rvv.lowering.graph import RULES
 from torch_rvv.runtime import record
 
@@ -205,6 +207,16 @@ def test_the_cache_key_holds_our_options(tmp_path, monkeypatch):
         torch.compile(wave, backend="rvv", options={"lmul": lmul})(torch.randn(3, 200 + lmul))
     texts = [p.read_text() for p in tmp_path.glob("*/2.vector.mlir")]
     assert len(texts) == 2 and texts[0] != texts[1]
+
+
+def test_heuristics_are_ours_whoever_compiled_first(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_RVV_DUMP", str(tmp_path))  # Nothing comes from disk.
+    torch._dynamo.reset()
+    with V.set_choices_handler(InductorChoices()), record.collecting() as graphs:
+        torch.compile(wave, backend="rvv")(torch.randn(3, 211))
+        assert type(V.choices) is InductorChoices, "what others compile next is theirs"
+    (kernel,) = graphs[0].kernels
+    assert kernel.metadata["num_warps"] == 1 and "triton_unk" in kernel.name, "fixed blocks of RVV, not a GPU's"
 
 
 def test_a_mutated_input_is_written_back(rvv):

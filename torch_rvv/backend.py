@@ -11,6 +11,7 @@ import torch
 from torch._functorch import config as functorch_config
 from torch._inductor import config, list_mode_options
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+from torch._inductor.virtualized import V
 
 from torch_rvv import decompositions, freezing, graphcache, inductor, pywrapper
 from torch_rvv.errors import OptionError
@@ -108,7 +109,9 @@ def rvv(
         # Whole graphs are kept by AOTAutograd's cache (see graphcache.py); Inductor's own cannot hold a Program.
         cached = functorch_config.enable_autograd_cache and graphcache.wanted()
         caches = functorch_config.patch(enable_autograd_cache=cached, bundled_autograd_cache=True)
-        with config.patch(patches), caches, compiling(codegen), placing(placement):
+        # Inductor keeps the heuristics that a thread asked for first, whatever its config says later.
+        choices = V.set_choices_handler(inductor.RvvChoices())
+        with config.patch(patches), choices, caches, compiling(codegen), placing(placement):
             yield
 
     def inner(graph: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
