@@ -102,7 +102,7 @@ def few_rows(features: Any, tiling: dict[str, Any]) -> int | None:
         dep.get_numel()
         for node in features.reduction_nodes()
         for dep in node.read_writes.reads
-        if hasattr(dep, "index")
+        if hasattr(dep, "index") and dep.var_names and dep.index.coeff(dep.var_names[-1]) == 1
     }
     return rows if 1 < rows <= FEW_ROWS and {rows * length, columns * length} <= reads else None
 
