@@ -1,7 +1,7 @@
 """Unroll and jam: rows of a reduction side by side, so that what they share is loaded once.
 
     y[i, j] = sum over k of a[i, k] * b[j, k]
-    →  for i step 4, for j step 4: 16 accumulators; a strip of 4 rows of a and 4 of b serves 16 multiplications
+    →  for i step 4, for j step 2: 8 accumulators; a strip of 4 rows of a and 2 of b serves 8 multiplications
 
 Rows that are left over come in loops of their own, one at a time. Limits: the two parallel loops next to the reduction,
 vectorised along the reduction, bodies short enough to be written so many times.

@@ -137,7 +137,7 @@ class NestWriter(Accumulators):
         return found
 
     def _jammed(self) -> dict[int, int]:
-        """Rows that are reduced at once: W @ x, four rows of W at a time; W @ X, four by four."""
+        """Rows that are reduced at once: W @ x, four rows of W at a time; W @ X, four by two."""
         if not all(self.nest.accumulates(o) and self._known(o) is not None for o in self.nest.outputs):
             return {}
         return jam.counts(self.nest, self.order, self.first, self.vector)

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from torch_rvv import flash
 from torch_rvv.knobs import knobs
-from torch_rvv.obstacles import left_to_aten
+from torch_rvv.obstacles import FLOATS, left_to_aten
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Beyond this head size blocks of rows do not fit the cache beside the keys.
 LARGEST_HEAD = 256
 
@@ -28,7 +27,7 @@ LARGEST_HEAD = 256
 def _stays(query: Tensor, key: Tensor, value: Tensor, dropout_p: float, scale: float | None, what: str) -> bool:
     obstacles = (
         (dropout_p != 0.0, "dropout"),
-        (query.dtype not in DTYPES or {key.dtype, value.dtype} != {query.dtype}, "a type that has no kernel"),
+        (query.dtype not in FLOATS or {key.dtype, value.dtype} != {query.dtype}, "a type that has no kernel"),
         (not isinstance(query.shape[-1], int) or not isinstance(value.shape[-1], int), "a dynamic head size"),
         (not isinstance(scale, float | int | None), "a dynamic scale"),
         (any(not isinstance(n, int) for n in (query.shape[1], key.shape[1])), "a dynamic number of heads"),

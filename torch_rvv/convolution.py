@@ -25,10 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._inductor.inductor_prims import fma
 
-from torch_rvv.obstacles import left_to_aten
+from torch_rvv.obstacles import FLOATS, left_to_aten
 from torch_rvv.stored import stored
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 UNROLLED_TAPS = 9
 
 
@@ -105,7 +104,7 @@ def _described(what: str, x: Tensor, weight: Tensor) -> str:
 
 def _obstacles(x: Tensor, weight: Tensor) -> tuple[tuple[bool, str], ...]:
     return (
-        (x.dtype not in DTYPES or x.dtype != weight.dtype, "a type that has no kernel"),
+        (x.dtype not in FLOATS or x.dtype != weight.dtype, "a type that has no kernel"),
         (
             x.dim() != weight.dim() or not all(isinstance(n, int) for n in (*x.shape[1:], *weight.shape)),
             "dynamic channels or pixels",

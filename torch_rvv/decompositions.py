@@ -17,11 +17,11 @@ from torch import Tensor
 from torch._decomp.decompositions import pw_cast_for_opmath
 
 from torch_rvv import attention, convolution, gemm, grouped
+from torch_rvv.obstacles import FLOATS
 from torch_rvv.runtime.context import current_placement
 from torch_rvv.stored import stored
 
 aten = torch.ops.aten
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def table() -> dict[Any, Callable[..., Any]]:
@@ -64,7 +64,7 @@ def _thin(a: Tensor, b: Tensor) -> bool:
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     return (
         current_placement().gemm != "aten"
-        and a.dtype in DTYPES
+        and a.dtype in FLOATS
         and a.dtype == b.dtype
         and any(isinstance(size, int) and size == 1 for size in (m, n, k))
     )
@@ -77,7 +77,7 @@ def _few(a: Tensor, b: Tensor) -> bool:
     return (
         current_placement().gemm != "aten"
         and a.dim() == 2
-        and a.dtype in DTYPES
+        and a.dtype in FLOATS
         and a.dtype == b.dtype
         and all(isinstance(size, int) for size in (m, k, n))
         and 1 < m <= gemm.FEW_ROWS

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 
-from torch_rvv.launch import launch
+from torch_rvv.launch import block, launch
 
 # Rows of queries and of keys in a block: scores fill an eighth of the L2 cache.
 ROWS, COLUMNS = 128, 128
@@ -257,13 +257,9 @@ def _constants(query: Tensor, key: Tensor, value: Tensor, bias: dict[str, Any], 
         "HEADS": query.shape[1], "GROUP": query.shape[1] // key.shape[1], "SCALE": scale,
         "E": e, "EP": max(16, next_power_of_2(e)), "V": v, "VP": max(16, next_power_of_2(v)),
         "CAUSAL": causal, "BIAS": kind, "BIAS_COLUMN": int(bias["bias"].stride(-1)) if bias else 0,
-        "BQ": _block(query.shape[2], ROWS), "BK": _block(key.shape[2], COLUMNS),
+        "BQ": block(query.shape[2], ROWS), "BK": block(key.shape[2], COLUMNS),
     }  # fmt: skip
     return found if bias else {**found, "bias": None}
-
-
-def _block(size: Any, most: int) -> int:
-    return max(16, min(most, next_power_of_2(size))) if isinstance(size, int) else most
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool,

@@ -16,13 +16,11 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch._inductor.runtime.runtime_utils import next_power_of_2
 
 from torch_rvv.knobs import knobs
-from torch_rvv.launch import launch
-from torch_rvv.obstacles import left_to_aten
+from torch_rvv.launch import block, launch
+from torch_rvv.obstacles import FLOATS, left_to_aten
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 ROWS, COLUMNS, STEPS = 64, 128, 256
 BY_ROW, BY_COLUMN, BY_STEP = 0, 1, 2
 
@@ -68,7 +66,7 @@ def grouped_mm(a: Tensor, b: Tensor, offs: Tensor | None = None, bias: Tensor | 
     """aten._grouped_mm."""
     what = f"grouped product {'x'.join(map(str, a.shape))} @ {'x'.join(map(str, b.shape))}"
     obstacles = (
-        (a.dtype not in DTYPES or a.dtype != b.dtype or out_dtype not in (None, a.dtype), "a type that has no kernel"),
+        (a.dtype not in FLOATS or a.dtype != b.dtype or out_dtype not in (None, a.dtype), "a type that has no kernel"),
         (bias is not None, "a bias"),
         (any(isinstance(n, int) and n == 0 for n in (*a.shape, *b.shape)), "no elements"),
         (knobs.force_fallback, "TORCH_RVV_FORCE_FALLBACK"),
@@ -88,12 +86,8 @@ def grouped_mm(a: Tensor, b: Tensor, offs: Tensor | None = None, bias: Tensor | 
         for name, t, axes in (("a", a, "row step"), ("b", b, "step column"), ("c", out, "row column"))
         for axis, n in zip(("group", *axes.split()), (0, *t.stride())[-3:], strict=True)
     }
-    constants = {"RAGGED": ragged, "BM": _block(rows, ROWS), "BN": _block(columns, COLUMNS), "BK": _block(steps, STEPS)}
+    constants = {"RAGGED": ragged, "BM": block(rows, ROWS), "BN": block(columns, COLUMNS), "BK": block(steps, STEPS)}
     grid = (-(-columns // constants["BN"]), groups, 1)
     numbers = {**strides, "rows": rows, "columns": columns, "steps": steps}
     done = launch(grouped_product, grid, {"a": a, "b": b, "c": out, "offsets": offs}, numbers, constants, ["c"])
     return done["c"]
-
-
-def _block(size: Any, most: int) -> int:
-    return max(16, min(most, next_power_of_2(size))) if isinstance(size, int) else most

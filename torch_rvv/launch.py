@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table, triton_kernel_wrapper_functional
+from torch._inductor.runtime.runtime_utils import next_power_of_2
 
 
 def launch(kernel: Any, grid: tuple[Any, ...], tensors: dict[str, Tensor], numbers: dict[str, Any],
@@ -20,3 +21,8 @@ def launch(kernel: Any, grid: tuple[Any, ...], tensors: dict[str, Tensor], numbe
         tensors_to_clone=written,
     )
     return result
+
+
+def block(size: Any, most: int) -> int:
+    """A block's size along a dimension: no more than it needs, where that is known."""
+    return max(16, min(most, next_power_of_2(size))) if isinstance(size, int) else most

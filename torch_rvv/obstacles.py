@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import current_placement
+
+# Types of operands that kernels written here or put in other words take; sums are in f32.
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def left_to_aten(kind: str, what: str, obstacles: Sequence[tuple[bool, str]]) -> bool:
