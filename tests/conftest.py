@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from torch_rvv.errors import InstallError
 
 # What a test compiles is compiled, not found on disk (test_graphcache.py turns it on again).
 functorch_config.enable_autograd_cache = False
+# And in this process, where a test may look at it (test_ahead.py has other processes).
+os.environ.setdefault("TORCH_RVV_COMPILE_PROCESSES", "0")
 
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 INTEGERS = [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64]

@@ -16,6 +16,7 @@ from torch._inductor.virtualized import V
 from torch_rvv import decompositions, freezing, graphcache, inductor, pywrapper
 from torch_rvv.errors import OptionError
 from torch_rvv.knobs import CodegenOptions, knobs
+from torch_rvv.plugin import ahead
 from torch_rvv.plugin.alone import check_alone
 from torch_rvv.plugin.compiler import compiling
 from torch_rvv.runtime.context import Placement, placing
@@ -116,7 +117,12 @@ def rvv(
 
     def inner(graph: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
         # The backward graph is compiled later, outside of our call: set everything up again.
-        with ours_only(), functorch_config.patch(bundled_autograd_cache=False), config.patch(fx_graph_cache=False):
+        with (
+            ours_only(),
+            ahead.batch(),
+            functorch_config.patch(bundled_autograd_cache=False),
+            config.patch(fx_graph_cache=False),
+        ):
             return graphcache.SavedGraph.of(pywrapper.compile_graph(compile_fx_inner, simplify(graph), args, kwargs))
 
     with ours_only():

@@ -25,6 +25,7 @@ from torch._inductor.virtualized import V
 from torch.fx.node import map_aggregate
 
 from torch_rvv.errors import TorchRvvError
+from torch_rvv.plugin import ahead
 from torch_rvv.plugin.compiler import current_codegen
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import placed
@@ -145,12 +146,15 @@ class BoxedModule(FileBackedGraphModule):
         return self.compiled_fn(inputs)
 
 
-def _marked(body: str) -> str:
-    """A kernel's definition with the codegen options in its source.
+def _begun(body: str) -> str:
+    """A kernel's definition with the codegen options in its source; its compile may begin in another process.
 
     Inductor keeps compiled kernels in memory by their source alone: another target must be another source.
     """
-    return body.replace("'''\n", f"'''\n# torch_rvv options {current_codegen().key()[:16]}\n", 1)
+    marked = body.replace("'''\n", f"'''\n# torch_rvv options {current_codegen().key()[:16]}\n", 1)
+    if (batch := ahead.current()) is not None:
+        batch.begin(marked)
+    return marked
 
 
 class RvvPythonWrapper(PythonWrapperCodegen):
@@ -162,7 +166,7 @@ class RvvPythonWrapper(PythonWrapperCodegen):
         return super().create(*args, **kwargs) if placed() else PythonWrapperCodegen.create(*args, **kwargs)
 
     def define_kernel(self, kernel_name: str, kernel_body: str, *args: Any, **kwargs: Any) -> None:
-        super().define_kernel(kernel_name, _marked(kernel_body), *args, **kwargs)
+        super().define_kernel(kernel_name, _begun(kernel_body), *args, **kwargs)
 
 
 class RvvWrapper(WrapperFxCodegen):
@@ -174,10 +178,12 @@ class RvvWrapper(WrapperFxCodegen):
         return super().create(*args, **kwargs) if placed() else WrapperFxCodegen.create(*args, **kwargs)
 
     def define_kernel(self, kernel_name: str, kernel_body: str, *args: Any, **kwargs: Any) -> None:
-        super().define_kernel(kernel_name, _marked(kernel_body), *args, **kwargs)
+        super().define_kernel(kernel_name, _begun(kernel_body), *args, **kwargs)
 
     def _generate(self, is_inference: bool) -> tuple[FileBackedGraphModule, None]:
         self.run_wrapper_ir_passes(is_inference)
+        if (batch := ahead.current()) is not None:
+            batch.help()
         converter = RvvConverter(
             lines=self.lines,
             prologue="\n".join([self.imports.getvalue(), self.header.getvalue()]),

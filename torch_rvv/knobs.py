@@ -87,6 +87,12 @@ class Knobs:
     device = Knob("TORCH_RVV_DEVICE", str, "auto", "where kernels run: auto, local, virtual or HOST:PORT")
     vlen = Knob("TORCH_RVV_VLEN", int, 256, "VLEN in bits of the virtual board")
     threads = Knob("TORCH_RVV_THREADS", int, 0, "threads a launch may use; 0: the cores of the device")
+    compile_processes: Knob[int | None] = Knob(
+        "TORCH_RVV_COMPILE_PROCESSES",
+        int,
+        None,
+        "processes that compile kernels besides; unset: other cores, 8 at most",
+    )
     pool_bytes = Knob("TORCH_RVV_POOL_BYTES", int, 4 << 30, "size of the virtual board's memory")
     timeout = Knob("TORCH_RVV_TIMEOUT", float, 120.0, "seconds after which a launch is stopped")
     guard: Knob[Literal["end", "start"] | None] = Knob(

@@ -73,6 +73,33 @@ class Listing(str):
     data: bytes
 
 
+# What the stages make of a kernel: (each one's result, metadata).
+Lowered = tuple[dict[str, Any], dict[str, Any]]
+_made: ContextVar[Callable[[str, CodegenOptions], Lowered | None] | None] = ContextVar("torch_rvv_made", default=None)
+
+
+@contextmanager
+def results_from(made: Callable[[str, CodegenOptions], Lowered | None]) -> Iterator[None]:
+    """Kernels compiled meanwhile (in this thread): made(ttir, options) is asked before their stages run here."""
+    token = _made.set(made)
+    try:
+        yield
+    finally:
+        _made.reset(token)
+
+
+def lower(ttir: str, codegen: CodegenOptions) -> Lowered:
+    """All stages behind Triton's own, at once."""
+    from torch_rvv.lowering import pipeline
+
+    results: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    source: Any = ttir
+    for name in pipeline.STAGES:
+        source = results[name] = _run(name, source, metadata, codegen)
+    return results, metadata
+
+
 def ttir_passes(module: Any, metadata: dict[str, Any], options: Options) -> Any:
     """Triton's target-independent clean-up."""
     pm = ir.pass_manager(module.context)
@@ -124,12 +151,22 @@ class RVVBackend(BaseBackend):
         # Here and below: Triton imports this module in every process, MLIR is loaded only to compile.
         from torch_rvv.lowering import pipeline
 
+        made: dict[str, Any] = {}
         stages["ttir"] = lambda module, metadata: ttir_passes(module, metadata, options)
         for name in pipeline.STAGES:
-            stages[name] = lambda source, metadata, name=name: _run(name, source, metadata, options)
+            stages[name] = lambda source, metadata, name=name: _stage(name, source, metadata, options.codegen, made)
 
 
-def _run(name: str, source: Any, metadata: dict[str, Any], options: Options) -> Any:
+def _stage(name: str, source: Any, metadata: dict[str, Any], codegen: CodegenOptions, made: dict[str, Any]) -> Any:
+    """One stage, or its result from elsewhere, which goes to `made` with the first of them."""
+    ask = _made.get()
+    if name == "linalg" and ask is not None and (lowered := ask(str(source), codegen)) is not None:
+        made.update(lowered[0])
+        metadata.update(lowered[1])
+    return made[name] if name in made else _run(name, source, metadata, codegen)
+
+
+def _run(name: str, source: Any, metadata: dict[str, Any], codegen: CodegenOptions) -> Any:
     """One stage. A kernel that is declined is recorded, and its later stages are empty: nothing is raised here.
 
     metadata: declined = [reason, Triton source line] or None; seconds by stage.
@@ -137,7 +174,6 @@ def _run(name: str, source: Any, metadata: dict[str, Any], options: Options) -> 
     from torch_rvv.lowering import pipeline
     from torch_rvv.lowering.llvm import to_assembly
 
-    codegen = options.codegen
     empty: Any = b"" if name == RVVBackend.binary_ext else ""
     if name == "linalg":
         metadata.update(declined=None, seconds={}, shared=0, name=_kernel_name(source))

@@ -1,0 +1,114 @@
+"""Kernels lowered by other processes: the same code, the same errors, and nothing lost where one dies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_rvv.runtime import record
+
+from torch_rvv.plugin import ahead, compiler
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """fresh(name): from here on, nothing that was compiled before is found, in memory or on disk."""
+
+    def forget(name):
+        torch._dynamo.reset()
+        for variable in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
+            monkeypatch.setenv(variable, str(tmp_path / name / variable))
+
+    forget("first")
+    return forget
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """One process besides, and a list of what it answered: a kernel's TTIR, and whether it could lower it."""
+    monkeypatch.setenv("TORCH_RVV_COMPILE_PROCESSES", "1")
+    answers = []
+    plain = ahead.Workers._ask
+
+    def ask(self, ttir, codegen):
+        answer = plain(self, ttir, codegen)
+        answers.append((ttir, answer is not None))
+        return answer
+
+    monkeypatch.setattr(ahead.Workers, "_ask", ask)
+    yield answers
+    ahead._workers.cache_clear()
+
+
+def model(x, weight):
+    return torch.softmax(x @ weight, -1), x.exp().sum(0), x.sort().values.cumsum(1)
+
+
+def compiled(*inputs, function=model):
+    with record.collecting() as graphs:
+        results = torch.compile(function, backend="rvv")(*inputs)
+    return results, [kernel for graph in graphs for kernel in graph.kernels]
+
+
+def test_another_process_makes_the_same_code(workers, fresh, monkeypatch):
+    monkeypatch.setattr(ahead.Batch, "help", lambda self: None)  # All of it by the other one.
+    inputs = torch.randn(33, 20), torch.randn(20, 7)
+    theirs, made_there = compiled(*inputs)
+    assert len(workers) == len(made_there) and all(done for _, done in workers)
+    fresh("again")
+    monkeypatch.setenv("TORCH_RVV_COMPILE_PROCESSES", "0")
+    ours, made_here = compiled(*inputs)
+    assert len(workers) == len(made_there)
+    assert [k.binary for k in made_there] == [k.binary for k in made_here] and made_here
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_what_no_process_has_begun_is_lowered_here(workers, fresh, monkeypatch):
+    monkeypatch.setattr(ahead.Workers, "submit", lambda self, *job: ahead.Future())  # A queue that nobody reads.
+    inputs = torch.randn(33, 20), torch.randn(20, 7)
+    results, kernels = compiled(*inputs)
+    assert not workers and kernels
+    for got, want in zip(results, model(*inputs), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_a_process_that_dies_loses_nothing(workers, fresh, monkeypatch):
+    monkeypatch.setattr(ahead.Batch, "help", lambda self: None)
+    inputs = torch.randn(33, 20), torch.randn(20, 7)
+    compiled(*inputs)
+    process = ahead._workers(1).processes[0]
+    process.kill()
+    process.wait()
+    fresh("again")
+    workers.clear()
+    results, kernels = compiled(*inputs)
+    assert [done for _, done in workers] == [False] + [True] * (len(workers) - 1) and len(workers) == len(kernels)
+    for got, want in zip(results, model(*inputs), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("helping", [True, False])
+def test_a_kernel_that_raises_ahead_is_compiled_where_it_is_asked_for(workers, fresh, monkeypatch, helping):
+    def fail(*_):
+        raise ValueError("no such luck")
+
+    if helping:
+        monkeypatch.setattr(ahead.Workers, "submit", lambda self, *job: ahead.Future())
+        monkeypatch.setattr(compiler, "lower", fail)
+    else:
+        monkeypatch.setattr(ahead.Workers, "_ask", lambda self, ttir, codegen: None)
+    x = torch.randn(40)
+    result, kernels = compiled(x, function=lambda x: x.exp())
+    torch.testing.assert_close(result, x.exp())
+    assert len(kernels) == 1 and kernels[0].binary
+
+
+def test_who_watches_a_compile_has_all_of_it_in_this_process(workers, fresh, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_RVV_DUMP", str(tmp_path / "dump"))
+    compiled(torch.randn(40), function=lambda x: x.exp())
+    assert not workers and list((tmp_path / "dump").glob("*/5.so.so"))
+
+
+def test_a_declined_kernel_has_its_reason_from_the_other_process(workers, fresh, monkeypatch):
+    ttir = "module { tt.func public @k(%p: !tt.ptr<f32>) { %0 = tt.no_such_op : f32\n tt.return } }"
+    answer = ahead._workers(1).submit(ttir, compiler.current_codegen()).result()
+    assert answer is not None and answer[1]["declined"][0] and answer[0]["so"] == b""

@@ -1,0 +1,163 @@
+"""Kernels lowered by other processes while Inductor still writes the next ones.
+
+    define_kernel   begin: Triton's frontend here, its TTIR to a worker
+    _generate       help: what no worker has begun is lowered here, from the end
+    triton.compile  take: the stages find their results, and wait for one still under way
+
+Nothing depends on it: a kernel whose result is not there, for whatever reason, is compiled where it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from hashlib import sha256
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+from torch._inductor.codecache import _load_triton_kernel_from_source
+from triton._C.libtriton import ir
+from triton.backends.compiler import GPUTarget
+from triton.compiler.compiler import ASTSource, get_cache_invalidating_env_vars, get_cache_key
+from triton.runtime.cache import get_cache_manager
+
+from torch_rvv.knobs import CodegenOptions, knobs
+from torch_rvv.plugin import compiler
+from torch_rvv.plugin.compiler import Lowered, RVVBackend
+
+MOST = 8  # Beyond, starting them costs more than they bring.
+
+
+class Workers:
+    """Processes that lower kernels: one for each thread that waits for one. Started as they are needed."""
+
+    def __init__(self, count: int):
+        self.threads = ThreadPoolExecutor(count, "torch_rvv-ahead")
+        self.own = threading.local()
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def _start(self) -> Connection:
+        ours, theirs = Pipe()
+        command = [sys.executable, "-m", "torch_rvv.plugin.worker", str(theirs.fileno())]
+        self.processes.append(subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL))
+        theirs.close()
+        return ours
+
+    def submit(self, ttir: str, codegen: CodegenOptions) -> Future[Lowered | None]:
+        return self.threads.submit(self._ask, ttir, codegen)
+
+    def _ask(self, ttir: str, codegen: CodegenOptions) -> Lowered | None:
+        try:
+            if not hasattr(self.own, "connection"):
+                self.own.connection = self._start()
+            self.own.connection.send((ttir, codegen))
+            answer: Lowered | None = self.own.connection.recv()
+            return answer
+        except (OSError, EOFError):  # It died, or never began. This kernel is compiled by whoever asks for it.
+            self.own.__dict__.pop("connection", None)
+            return None
+
+
+@cache
+def _workers(count: int) -> Workers:
+    return Workers(count)
+
+
+os.register_at_fork(after_in_child=_workers.cache_clear)  # A child has neither the threads nor a claim on the answers.
+
+
+class Batch:
+    """The kernels of one graph that are under way. Key: (TTIR, options)."""
+
+    def __init__(self, workers: Workers):
+        self.workers = workers
+        self.under_way: dict[tuple[str, CodegenOptions], Future[Lowered | None]] = {}
+
+    def begin(self, definition: str) -> None:
+        """Send a kernel to the workers. definition: async_compile.triton(name, source, ...), as Inductor writes it."""
+        codegen = compiler.current_codegen()
+        try:
+            tuner = eval(definition, {"async_compile": _Load})
+            texts = [_ttir(tuner, config) for config in tuner.configs or ()]
+        except Exception:  # An error in the kernel is reported where it is compiled.
+            return
+        for ttir in texts:
+            if ttir is not None and (ttir, codegen) not in self.under_way:
+                self.under_way[ttir, codegen] = self.workers.submit(ttir, codegen)
+
+    def help(self) -> None:
+        """Lower here what no worker has begun."""
+        for (ttir, codegen), future in reversed(self.under_way.items()):
+            if future.cancel():
+                done: Future[Lowered | None] = Future()
+                self.under_way[ttir, codegen] = done
+                try:
+                    done.set_result(compiler.lower(ttir, codegen))
+                except Exception:  # Whoever asks for it compiles it again and so has the error.
+                    done.set_result(None)
+
+    def take(self, ttir: str, codegen: CodegenOptions) -> Lowered | None:
+        """A kernel's results, once."""
+        future = self.under_way.pop((ttir, codegen), None)
+        return None if future is None or future.cancel() else future.result()
+
+    def close(self) -> None:
+        for future in self.under_way.values():
+            future.cancel()
+
+
+class _Load:
+    """Stands in for Inductor's async_compile: loads a kernel's source, and compiles nothing."""
+
+    @staticmethod
+    def triton(name: str, source: str, **_: Any) -> Any:
+        return _load_triton_kernel_from_source(name, source)
+
+
+_batch: ContextVar[Batch | None] = ContextVar("torch_rvv_batch", default=None)
+current = _batch.get
+
+
+@contextmanager
+def batch() -> Iterator[None]:
+    """Kernels of graphs compiled meanwhile (in this thread) go to the workers, if there are any."""
+    count = knobs.compile_processes
+    if count is None:
+        count = min(len(os.sched_getaffinity(0)) - 1, MOST)
+    # Who watches wants it all in one place; and no error is to be lost between two.
+    if count <= 0 or knobs.debug or knobs.dump or knobs.verify or knobs.fallback == "error":
+        yield
+        return
+    held = Batch(_workers(count))
+    token = _batch.set(held)
+    try:
+        with compiler.results_from(held.take):
+            yield
+    finally:
+        _batch.reset(token)
+        held.close()
+
+
+def _ttir(tuner: Any, config: Any) -> str | None:
+    """What Triton's frontend makes of a configuration; None for one that Triton's cache has."""
+    meta = tuner._create_compile_meta(config)
+    source = ASTSource(tuner.fn, meta["signature"], meta["constants"], meta["configs"][0])
+    target = GPUTarget("cpu", tuner.device_props.cc, tuner.device_props.warp_size_or_default)
+    backend = RVVBackend(target)
+    options = backend.parse_options({**tuner._create_compile_options(config, meta), **source.parse_options()})
+    key = get_cache_key(source, backend, options, env_vars=get_cache_invalidating_env_vars())
+    if get_cache_manager(sha256(key.encode()).hexdigest()).get_group(f"{source.name[:150]}.json"):
+        return None
+    context = ir.context()
+    ir.load_dialects(context)
+    generation = backend.get_codegen_implementation(options)
+    module = source.make_ir(target, options, generation, backend.get_module_map(), context)
+    return str(compiler.ttir_passes(module, {}, options))
