@@ -132,15 +132,13 @@ def _padded(x: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
     return F.pad(x, pads) if any(pads) else x
 
 
-def _tap(x: Tensor, tap: Sequence[int], pixels: Sequence[int], geometry: Geometry) -> Tensor:
-    """What one tap of the kernel sees: x shifted by it, and every stride-th element."""
-    for axis, (t, n, s, step) in enumerate(zip(tap, pixels, geometry.stride, geometry.dilation, strict=True)):
-        x = x[(slice(None),) * (2 + axis) + (slice(t * step, t * step + (n - 1) * s + 1, s),)]
-    return x
-
-
-def _taps(kernel: Sequence[int]) -> list[tuple[int, ...]]:
-    return list(itertools.product(*map(range, kernel)))
+def _windows(x: Tensor, kernel: Sequence[int], pixels: Sequence[int], geometry: Geometry) -> list[Tensor]:
+    """What each tap of the kernel sees, the last dimension's fastest: x shifted by it, and every stride-th element."""
+    seen = [x]
+    for axis, (taps, n, s, step) in enumerate(zip(kernel, pixels, geometry.stride, geometry.dilation, strict=True)):
+        spans = [slice(t * step, t * step + (n - 1) * s + 1, s) for t in range(taps)]
+        seen = [one[(slice(None),) * (2 + axis) + (span,)] for one in seen for span in spans]
+    return seen
 
 
 def _depthwise(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
@@ -150,11 +148,10 @@ def _depthwise(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
         patches = _patches(x, kernel, geometry).float()
         factors = weight.float().reshape(1, -1, *[1] * d, *kernel)
         return (patches * factors).sum(tuple(range(2 + d, 2 + 2 * d))).to(x.dtype)
+    factors = weight.float().reshape(-1, *[1] * d, math.prod(kernel))
     total: Tensor | None = None
-    for tap in _taps(kernel):
-        one: Any = (slice(None), 0, *tap)
-        factor = weight[one].float().reshape(-1, *[1] * d)
-        seen = _tap(x, tap, pixels, geometry).float()
+    for tap, window in enumerate(_windows(x, kernel, pixels, geometry)):
+        seen, factor = window.float(), factors.select(-1, tap)
         total = seen * factor if total is None else fma(seen, factor.expand_as(seen), total)
     assert total is not None
     return total.to(x.dtype)
