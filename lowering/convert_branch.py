@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch_rvv.lowering import carried
+from torch_rvv.lowering import carried, unwrapped
 from torch_rvv.lowering.carried import Form, form_of
 from torch_rvv.lowering.graph import Graph, rule
 from torch_rvv.lowering.nodes import If, Node, Region, is_pointer
@@ -50,14 +50,21 @@ class Target:
         return self.block is not None and block == self.block
 
 
-def run_function(graph: Graph, function: Any, arguments: Sequence[Node]) -> list[Node]:
+def run_kernel(graph: Graph, function: Any, arguments: Sequence[Node]) -> None:
+    """The statements of a kernel, twice if its blocks may wrap around (see unwrapped.py)."""
+    run_function(graph, function, arguments, kernel=True)
+
+
+def run_function(graph: Graph, function: Any, arguments: Sequence[Node], kernel: bool = False) -> list[Node]:
     """The statements of a function; what it returns."""
     blocks = list(function.regions[0].blocks)
     for argument, node in zip(blocks[0].arguments, arguments, strict=True):
         graph.values[argument] = node
     returns = [op.operation for b in blocks for op in b.operations if op.operation.name == "func.return"]
     types = [str(v.type) for v in returns[0].operands] if returns else []
-    return Walk(graph, blocks).block(blocks[0], Target(None, types)).values
+    walk, target = Walk(graph, blocks), Target(None, types)
+    first = unwrapped.last([o.operation for o in blocks[0].operations], blocks) if kernel else 0
+    return (walk.twice(blocks[0], first, target) if first else walk.block(blocks[0], target)).values
 
 
 class Walk:
@@ -66,10 +73,27 @@ class Walk:
     def __init__(self, graph: Graph, blocks: list[Any]):
         self.graph, self.blocks = graph, blocks
 
-    def block(self, block: Any, target: Target) -> Flow:
-        """A block and all that follow it up to the target."""
+    def twice(self, block: Any, first: int, target: Target) -> Flow:
+        """A kernel's first block: `first` operations, then both sides of the choice that unwrapped.py describes."""
+        graph, operations = self.graph, [o.operation for o in block.operations]
+        for op in operations[:first]:
+            graph.apply(op)
+        found = unwrapped.found(graph, operations[:first])
+        if found is None:
+            return self.block(block, target, first)
+        condition, values = found
+        held = dict(graph.values)
+
+        def side(replaced: dict[Any, Node]) -> Flow:
+            graph.values = {**held, **replaced}
+            return self.block(block, target, first)
+
+        return self._fork(operations[first - 1], condition, [lambda: side(values), lambda: side({})], target)
+
+    def block(self, block: Any, target: Target, first: int = 0) -> Flow:
+        """A block, from an operation on, and all that follow it up to the target."""
         *operations, last = [o.operation for o in block.operations]
-        for op in operations:
+        for op in operations[first:]:
             self.graph.apply(op)
         if last.name == "func.return":
             values = [self.graph[v] for v in last.operands]

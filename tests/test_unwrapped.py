@@ -1,0 +1,103 @@
+"""Blocks that wrap around at the end of an axis: a side for those that do not, and the same results on both."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+from torch_rvv.lowering.pipeline import lower
+
+from torch_rvv.knobs import CodegenOptions
+from torch_rvv.target import TARGETS
+
+ROWS = """module {
+ tt.func public @k(%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %m: i32, %n: i32) {
+    %pid = tt.get_program_id x : i32
+    %c = arith.constant 16 : i32
+    %s = arith.muli %pid, %c : i32
+    %ss = tt.splat %s : i32 -> tensor<16xi32>
+    %l = tt.make_range {end = 16 : i32, start = 0 : i32} : tensor<16xi32>
+    %i = arith.addi %ss, %l : tensor<16xi32>
+    %size = SIZE
+    %r = arith.remsi %i, %size : tensor<16xi32>
+    EXTRA
+    %re = tt.expand_dims %r {axis = 1 : i32} : tensor<16xi32> -> tensor<16x1xi32>
+    %le = tt.expand_dims %l {axis = 0 : i32} : tensor<16xi32> -> tensor<1x16xi32>
+    %w = arith.constant dense<16> : tensor<16x1xi32>
+    %rw = arith.muli %re, %w : tensor<16x1xi32>
+    %rb = tt.broadcast %rw : tensor<16x1xi32> -> tensor<16x16xi32>
+    %lb = tt.broadcast %le : tensor<1x16xi32> -> tensor<16x16xi32>
+    %o = arith.addi %rb, %lb : tensor<16x16xi32>
+    %ps = tt.splat %p : !tt.ptr<f32> -> tensor<16x16x!tt.ptr<f32>>
+    %pp = tt.addptr %ps, %o : tensor<16x16x!tt.ptr<f32>>, tensor<16x16xi32>
+    %x = tt.load %pp : tensor<16x16x!tt.ptr<f32>>
+    %z = arith.constant dense<0.0> : tensor<16x16xf32>
+    %y = VALUE
+    %qs = tt.splat %q : !tt.ptr<f32> -> tensor<16x16x!tt.ptr<f32>>
+    %qq = tt.addptr %qs, %o : tensor<16x16x!tt.ptr<f32>>, tensor<16x16xi32>
+    tt.store %qq, %y : tensor<16x16x!tt.ptr<f32>>
+    tt.return
+ }
+}"""
+SPLAT = "tt.splat %m : i32 -> tensor<16xi32>"
+DOT = "tt.dot %x, %x, %z : tensor<16x16xf32> * tensor<16x16xf32> -> tensor<16x16xf32>"
+
+
+def linalg(size: str = SPLAT, value: str = DOT, extra: str = "") -> str:
+    text = ROWS.replace("SIZE", size).replace("VALUE", value).replace("EXTRA", extra)
+    return lower(text, CodegenOptions(target=TARGETS["k1"]))[0]["linalg"]
+
+
+@pytest.mark.ir
+def test_both_sides_are_there_and_one_has_no_remainder():
+    text = linalg()
+    assert text.count("scf.if") == 1
+    within, around = text.split("} else {")
+    assert "arith.remsi" not in within and "arith.remsi" in around
+
+
+@pytest.mark.ir
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"size": "arith.constant dense<48> : tensor<16xi32>"},
+        {"value": "arith.addf %x, %x : tensor<16x16xf32>"},
+        {"extra": "%quotient = arith.divsi %i, %size : tensor<16xi32>"},
+    ],
+    ids=["a constant size", "no product", "an index split in two"],
+)
+def test_other_remainders_are_left_alone(other):
+    assert "scf.if" not in linalg(**other)
+
+
+@triton.jit
+def wrapped(a, b, c, M, N, K, first, M_BLOCK: tl.constexpr, N_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr):
+    """Rows from `first` on, which may be negative: then what is read is as far from the base as the remainder says."""
+    rows = (first + tl.program_id(0) * M_BLOCK + tl.arange(0, M_BLOCK)) % M
+    columns = (tl.program_id(1) * N_BLOCK + tl.arange(0, N_BLOCK)) % N
+    total = tl.zeros((M_BLOCK, N_BLOCK), tl.float32)
+    for k in range(0, K, K_BLOCK):
+        depth = k + tl.arange(0, K_BLOCK)
+        x = tl.load(a + rows[:, None] * K + depth[None, :], mask=depth[None, :] < K, other=0.0)
+        y = tl.load(b + depth[:, None] * N + columns[None, :], mask=depth[:, None] < K, other=0.0)
+        total = tl.dot(x, y, total)
+    at = tl.program_id(0) * M_BLOCK + tl.arange(0, M_BLOCK)
+    columns = tl.program_id(1) * N_BLOCK + tl.arange(0, N_BLOCK)
+    tl.store(c + at[:, None] * N + columns[None, :], total, mask=(at[:, None] < M) & (columns[None, :] < N))
+
+
+@pytest.mark.board
+@pytest.mark.parametrize("first", [0, -5, 3, 2**31 - 10])
+@pytest.mark.parametrize("shape", [(64, 48, 40), (33, 17, 20), (5, 3, 7), (1, 1, 1)], ids=str)
+def test_programs_that_wrap_and_that_do_not_give_the_same(shape, first, monkeypatch):
+    monkeypatch.setenv("TORCH_RVV_FALLBACK", "error")
+    m, n, k = shape
+    generator = torch.Generator().manual_seed(0)
+    # Remainders of negative numbers are negative: the matrix stands in the middle of its memory.
+    memory = torch.randn(2 * m, k, generator=generator)
+    b, c = torch.randn(k, n, generator=generator), torch.full((m, n), float("nan"))
+    wrapped[triton.cdiv(m, 16), triton.cdiv(n, 16)](memory[m:], b, c, m, n, k, first, 16, 16, 8)
+    index = torch.arange(m, dtype=torch.int32) + torch.tensor(first, dtype=torch.int32)
+    rows = memory[m + torch.fmod(index, m).long()]
+    torch.testing.assert_close(c, rows @ b, rtol=1e-5, atol=1e-5)
