@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch_rvv.lowering import carried, convert_block
+from torch_rvv.lowering import carried, convert_block, convert_dotloop
 from torch_rvv.lowering.carried import Form, form_of
 from torch_rvv.lowering.convert_pointer import moved
 from torch_rvv.lowering.graph import Graph, rule
@@ -150,6 +150,8 @@ def scf_for(graph: Graph, op: Any) -> Sequence[Node] | None:
     for slot in slots:
         if slot.form is not None:
             loop.initial += slot.form.take(slot.start)[0]
+    if _in_groups(graph, op, slots):
+        return _results(graph, slots, _trips(graph, lower, upper, step), loop)
     iv = graph.scalar(lower.elem, nonnegative=_nonnegative_loop(lower, step))
     loop.body.arguments.append(iv)
     graph.values[first] = iv
@@ -172,13 +174,38 @@ def scf_for(graph: Graph, op: Any) -> Sequence[Node] | None:
         _update(graph, updates)
     loop.last = graph.position
     trips = _trips(graph, lower, upper, step) if any(s.steps for s in slots) else iv
-    results: list[Node] = []
-    for slot in slots:
-        if slot.steps is not None:
-            results.append(_grown(graph, slot.start, slot.steps, trips))
-        else:
-            results.append(_entered(graph, slot, loop.results))
-    return results
+    return _results(graph, slots, trips, loop)
+
+
+def _results(graph: Graph, slots: Sequence[_Carried], trips: Node, loop: For) -> list[Node]:
+    """The values of a loop's slots behind it."""
+    return [
+        _entered(graph, slot, loop.results) if slot.steps is None else _grown(graph, slot.start, slot.steps, trips)
+        for slot in slots
+    ]
+
+
+def _in_groups(graph: Graph, op: Any, slots: Sequence[_Carried]) -> bool:
+    """Write a loop of products with several rounds a product, if it is one (see convert_dotloop.py)."""
+    found = convert_dotloop.products(graph, op)
+    if found is None:
+        return False
+    lower, upper, step, *_ = graph.operands(op)
+    first, *arguments = op.regions[0].blocks[0].arguments
+    by_argument = dict(zip(arguments, slots, strict=True))
+    buffers = {product.argument: by_argument[product.argument].buffers[0] for product in found}
+    if any(slot.steps is None and argument not in buffers for argument, slot in by_argument.items()):
+        return False
+
+    def enter(rounds: Node) -> None:
+        done = graph.map("arith.muli", [rounds, step], step.elem)
+        graph.values[first] = graph.map("arith.addi", [lower, done], lower.elem)
+        for argument, slot in by_argument.items():
+            if slot.steps is not None:
+                graph.values[argument] = _grown(graph, slot.start, slot.steps, rounds)
+
+    trips = _trips(graph, lower, upper, step)
+    return convert_dotloop.write(graph, op, found, trips, enter, list(buffers.values()))
 
 
 def _entered(graph: Graph, slot: _Carried, names: list[Node]) -> Node:
