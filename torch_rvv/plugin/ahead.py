@@ -51,15 +51,25 @@ class Workers:
         theirs.close()
         return ours
 
+    def wake(self) -> None:
+        """Start one before there is anything for it, so that it is ready when there is."""
+        if not self.processes:
+            self.threads.submit(self._connected)
+
     def submit(self, ttir: str, codegen: CodegenOptions) -> Future[Lowered | None]:
         return self.threads.submit(self._ask, ttir, codegen)
 
+    def _connected(self) -> Connection:
+        """To the process of this thread."""
+        if not hasattr(self.own, "connection"):
+            self.own.connection = self._start()
+        connection: Connection = self.own.connection
+        return connection
+
     def _ask(self, ttir: str, codegen: CodegenOptions) -> Lowered | None:
         try:
-            if not hasattr(self.own, "connection"):
-                self.own.connection = self._start()
-            self.own.connection.send((ttir, codegen))
-            answer: Lowered | None = self.own.connection.recv()
+            self._connected().send((ttir, codegen))
+            answer: Lowered | None = self._connected().recv()
             return answer
         except (OSError, EOFError):  # It died, or never began. This kernel is compiled by whoever asks for it.
             self.own.__dict__.pop("connection", None)
@@ -137,6 +147,7 @@ def batch() -> Iterator[None]:
         yield
         return
     held = Batch(_workers(count))
+    held.workers.wake()
     token = _batch.set(held)
     try:
         with compiler.results_from(held.take):
