@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch._inductor.codecache import write_atomic
 from torch_rvv.benchmarks import cases, compiletime, html, measure, modelsuite, table
 from torch_rvv.benchmarks.peers import Peer, inductor_cpp, iree, openblas, plain_c
 
@@ -40,21 +41,19 @@ def select_peers(names: str | None) -> list[Peer]:
     return [known[name] for name in wanted]
 
 
-def run_cases(options: Options, suite: str) -> list[measure.Result]:
+def run_cases(options: Options, suite: str) -> Iterator[measure.Result]:
     """Every case of a suite on every system; a line to stderr as each is done."""
     peers = select_peers(options.peers)
-    results = []
     for case in cases.select(options.only, suite):
-        results += measure.rows(case, knobs.vlen, [(p.name, p.build) for p in peers if p.applies(case)])
+        yield from measure.rows(case, knobs.vlen, [(p.name, p.build) for p in peers if p.applies(case)])
         print(f"{case.name}: done", file=sys.stderr, flush=True)
-    return results
 
 
 @dataclass(frozen=True)
 class Suite:
-    """How to run it, and its results as text and as a page. Each result has to_json()."""
+    """How to run it, one result after the other, and results as text and as a page. Each result has to_json()."""
 
-    run: Callable[[Options], Sequence[Any]]
+    run: Callable[[Options], Iterator[Any]]
     text: Callable[[Sequence[Any]], str]
     page: Callable[[Sequence[Any]], str]
 
@@ -68,11 +67,16 @@ SUITES = {
 
 
 def main(suite: str, options: Options, json_file: str | None, html_file: str | None) -> int:
-    """Run a suite, print its table, write the files asked for. Exit code: 1 if ours lacks figures under a limit."""
-    results = SUITES[suite].run(options)
+    """Run a suite, print its table, write the files asked for. Exit code: 1 if ours lacks figures under a limit.
+
+    The JSON file has what is done so far at any time: a suite can take hours.
+    """
+    results = []
+    for result in SUITES[suite].run(options):
+        results.append(result)
+        if json_file:
+            write_atomic(json_file, json.dumps([r.to_json() for r in results], indent=1))
     print(SUITES[suite].text(results))
-    if json_file:
-        Path(json_file).write_text(json.dumps([r.to_json() for r in results], indent=1))
     if html_file:
         Path(html_file).write_text(SUITES[suite].page(results))
     return int(any(r.failed for r in results))

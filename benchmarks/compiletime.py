@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -104,7 +104,7 @@ def measure(model: str, system: str, compiler: str | None) -> CompileResult:
     return result
 
 
-def run(only: str | None) -> list[CompileResult]:
+def run(only: str | None) -> Iterator[CompileResult]:
     """All systems on the named models (comma-separated), or on all. Raises OptionError for an unknown name."""
     from torch_rvv.benchmarks.models import MODELS
 
@@ -112,12 +112,10 @@ def run(only: str | None) -> list[CompileResult]:
     for name in names:
         if name not in MODELS and ":" not in name:
             raise OptionError(f"Unknown model {name!r}", hint=f"Known: {', '.join(MODELS)}.")
-    results = []
     for name in names:
         for system, compiler in {OURS: None, **_compilers()}.items():
-            results.append(measure(name, system, compiler))
-            print(f"{name}, {system}: {results[-1].cold_seconds} s", file=sys.stderr, flush=True)
-    return results
+            yield (result := measure(name, system, compiler))
+            print(f"{name}, {system}: {result.cold_seconds} s", file=sys.stderr, flush=True)
 
 
 def _rows(results: Sequence[CompileResult]) -> list[tuple[str, ...]]:

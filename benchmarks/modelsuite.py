@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -119,18 +119,16 @@ def _sum(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else round(a + b, 1)
 
 
-def run(only: str | None, peers: str | None) -> list[Result]:
+def run(only: str | None, peers: str | None) -> Iterator[Result]:
     """Ours and Inductor's on the named models (comma-separated), or on all. Raises OptionError for an unknown name.
 
     peers: the names of those to compare with, comma-separated; None for both.
     """
-    results = []
     compilers = [c for c in inductor_cpp.peers() if peers is None or c.name in peers.split(",")]
     for name in only.split(",") if only else (*MODELS, *REAL):
-        results.append(ours(name))
-        results += [with_aten(*peer(name, compiler)) for compiler in compilers]
+        yield ours(name)
+        yield from (with_aten(*peer(name, compiler)) for compiler in compilers)
         print(f"{name}: done", file=sys.stderr, flush=True)
-    return results
 
 
 _HEAD = (

@@ -369,4 +369,16 @@ def test_compile_time_as_text():
     assert not any(r.failed for r in results) and compiletime.CompileResult("compile", "gpt2", OURS).failed
     assert compiletime.page(results).count("<svg") == 2
     with pytest.raises(OptionError, match="Unknown model"):
-        compiletime.run("gtp2")
+        list(compiletime.run("gtp2"))
+
+
+@pytest.mark.ir
+def test_what_is_measured_before_a_suite_breaks_off_is_in_the_file(monkeypatch, tmp_path):
+    def run(options):
+        yield row("relu", OURS, 1.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(bench.SUITES, "kernels", replace(bench.SUITES["kernels"], run=run))
+    with pytest.raises(KeyboardInterrupt):
+        bench.main("kernels", bench.Options(), str(tmp_path / "rows.json"), None)
+    assert [r["case"] for r in json.loads((tmp_path / "rows.json").read_text())] == ["relu"]
