@@ -329,6 +329,33 @@ class Generator:
             parts.append(found.name if found else f"tl.load(x{number} + {self.offset(shape)}).to(tl.float32)")
         self.define(f"tl.dot({parts[0]}, {parts[1]}) * 0.01", "float32", (m, n), False)
 
+    def product_loop(self) -> None:
+        """A loop over blocks of K, whose addresses and masks continue each other, or just do not."""
+        m, n, k = (self.pick((4, 8, 16)) for _ in range(3))
+        rows, columns = self.name(), self.name()
+        for name, size in ((rows, m), (columns, n)):
+            wraps = (
+                f"(tl.arange(0, {size}) + {self.pick(('n1', 'tl.program_id(0) * 4'))}) % (n0 + {self.pick((3, 12))})"
+            )
+            self.emit(f"{name} = {wraps if self.random.random() < 0.4 else f'tl.arange(0, {size})'}")
+        acc, counter, depth = self.name(), self.name(), f"tl.arange(0, {k})"
+        operands = []
+        for number, (outer, left) in enumerate(((rows, True), (columns, False))):
+            far, near = self.random.randint(1, 40), self.random.randint(1, 8)
+            place, along = (
+                (f"{outer}[:, None]", f"{depth}[None, :]") if left else (f"{outer}[None, :]", f"{depth}[:, None]")
+            )
+            block = self.pick((k, k, k, k - 1, k + 1, 0))
+            step = f"({counter} * {block} + {along})"
+            mask = self.pick(("", f"{step} < n1", f"{along} < n1 - {counter} * {k}", f"{along} < n0", f"{step} % 3 > 0",
+                              f"({step} < n1) & ({place} < n0)"))  # fmt: skip
+            text = f"tl.load(x{number} + {place} * {far} + {step} * {near}{f', mask={mask}, other=0' if mask else ''})"
+            operands.append(f"{text}.to(tl.float32){self.pick(('', '', ' * 2 + 1', f' + {counter}'))}")
+        head = f"for {counter} in range({self.pick(('0', '0', '1'))}, {self.pick(('n0', 'n0', '5'))}):"
+        self.emit(f"{acc} = tl.zeros(({m}, {n}), tl.float32)")
+        self.emit(Block(head, (f"{acc} = tl.dot({operands[0]}, {operands[1]}, {acc})",)))
+        self.define(f"{acc} * 0.01", "float32", (m, n), False)
+
     def store_and_load(self) -> None:
         v = self.some(lambda v: bool(v.shape) and v.dtype == "int32")
         if v is None:
@@ -420,7 +447,8 @@ _NESTED = {G.loop, G.while_loop, G.branch}
 _WEIGHTS = [
     (9, G.load), (3, G.load_block), (2, G.gather_load), (2, G.index), (2, G.scalar), (9, G.arithmetic), (2, G.divide),
     (4, G.compare), (2, G.limit), (3, G.function), (4, G.cast), (6, G.reduce), (3, G.scan), (8, G.move), (1, G.sort),
-    (2, G.dot), (3, G.store_and_load), (2, G.atomic), (3, G.loop), (1, G.while_loop), (3, G.branch),
+    (2, G.dot), (2, G.product_loop), (3, G.store_and_load), (2, G.atomic), (3, G.loop), (1, G.while_loop),
+    (3, G.branch),
 ]  # fmt: skip
 
 
