@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch_rvv.benchmarks import handwritten
 
 from torch_rvv.errors import OptionError
 
@@ -30,7 +31,8 @@ class Case:
     """One kernel. shape: of the main input. elements: what instructions are divided by. flops: floating-point
     operations that the function asks for, a function of the math library being one. limit: instructions an element, at
     most; None where none is set. suite: "kernels" or "gemm". geometry: of a convolution, its stride, padding and
-    groups. inputs() makes the same tensors each time."""
+    groups. kernel: what we compile in the function's stead, where a kernel written by hand is the case. inputs() makes
+    the same tensors each time."""
 
     name: str
     dtype: torch.dtype
@@ -42,6 +44,7 @@ class Case:
     limit: float | None
     suite: str = "kernels"
     geometry: tuple[int, ...] = ()
+    kernel: Callable[..., Any] | None = None
 
     @property
     def kind(self) -> str:
@@ -62,13 +65,13 @@ CASES: dict[str, Case] = {}
 
 def add(name: str, function: Callable[..., Any], make: Callable[..., Sequence[torch.Tensor]], limit: float | None,
         flops: float = 1.0, elements: int | None = None, suite: str = "kernels",
-        geometry: tuple[int, ...] = ()) -> None:  # fmt: skip
+        geometry: tuple[int, ...] = (), kernel: Callable[..., Any] | None = None) -> None:  # fmt: skip
     """Register a case. flops: an element. elements: of the first input, if not given."""
     first = make(torch.Generator().manual_seed(0))[0]
     count = elements or first.numel()
     CASES[name] = Case(
         name, first.dtype, tuple(first.shape), function, make, count, round(flops * count), limit and round(limit, 4),
-        suite, geometry,
+        suite, geometry, kernel,
     )  # fmt: skip
 
 
@@ -165,6 +168,8 @@ def _products() -> None:
         _product(f"int_mm/{m}x{n}x{k}", torch._int_mm, (m, k), (k, n), torch.int8, reach=128.0)
     for m, n, k in ((1, 4096, 4096), (8, 4096, 1024), (126, 127, 130)):
         _product(f"matmul/{m}x{n}x{k}", torch.mm, (m, k), (k, n))
+    for m, n, k in ((256, 256, 256), (250, 260, 270)):
+        _product(f"matmul/triton_{m}x{n}x{k}", torch.mm, (m, k), (k, n), kernel=handwritten.product)
     _product("linear/128x768x768", F.linear, (128, 768), (768, 768), n=768)
     _product("linear/1x4096x4096", F.linear, (1, 4096), (4096, 4096), n=4096)
     _product("bmm/12x128x128x64", torch.bmm, (12, 128, 64), (12, 64, 128))
@@ -195,11 +200,12 @@ _DTYPES = {"": torch.float32, "/f16": torch.float16, "/bf16": torch.bfloat16}
 
 
 def _product(name: str, function: Callable[..., Any], a: tuple[int, ...], b: tuple[int, ...],
-             dtype: torch.dtype = torch.float32, n: int | None = None, reach: float = 1.0) -> None:  # fmt: skip
+             dtype: torch.dtype = torch.float32, n: int | None = None, reach: float = 1.0,
+             kernel: Callable[..., Any] | None = None) -> None:  # fmt: skip
     """A case of the suite gemm: a @ b, or with n rows in b a @ b.T, of numbers up to reach."""
     count = math.prod(a[:-1]) * (n or b[-1])
     inputs = _inputs(*(_uniform(*shape, dtype=dtype, low=-reach, high=reach) for shape in (a, b)))
-    add(name, function, inputs, None, 2 * a[-1], count, "gemm")
+    add(name, function, inputs, None, 2 * a[-1], count, "gemm", kernel=kernel)
 
 
 _variants()

@@ -103,7 +103,7 @@ def ours(case: Case, vlen: int) -> Result:
     result = blank(case, OURS, vlen)
     result.limit = case.limit
     try:
-        job, memory, _, _ = capture(case.function, case.inputs())
+        job, memory, _, _ = capture(case.kernel or case.function, case.inputs())
         profile, found = run_job(job, vlen)
     except (TorchRvvError, NotImplementedError, RuntimeError) as error:
         result.reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"

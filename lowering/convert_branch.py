@@ -10,14 +10,14 @@ function that returns values each branch carries on to its own return instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch_rvv.lowering import carried, unwrapped
 from torch_rvv.lowering.carried import Form, form_of
 from torch_rvv.lowering.graph import Graph, rule
-from torch_rvv.lowering.nodes import If, Node, Region, is_pointer
+from torch_rvv.lowering.nodes import If, Node, Region, ScalarOp, is_pointer
 from torch_rvv.lowering.ttir import source_line
 
 from torch_rvv.errors import Declined
@@ -63,8 +63,8 @@ def run_function(graph: Graph, function: Any, arguments: Sequence[Node], kernel:
     returns = [op.operation for b in blocks for op in b.operations if op.operation.name == "func.return"]
     types = [str(v.type) for v in returns[0].operands] if returns else []
     walk, target = Walk(graph, blocks), Target(None, types)
-    first = unwrapped.last([o.operation for o in blocks[0].operations], blocks) if kernel else 0
-    return (walk.twice(blocks[0], first, target) if first else walk.block(blocks[0], target)).values
+    first, end = unwrapped.span([o.operation for o in blocks[0].operations], blocks) if kernel else (0, 0)
+    return (walk.twice(blocks[0], first, end, target) if end else walk.block(blocks[0], target)).values
 
 
 class Walk:
@@ -73,28 +73,32 @@ class Walk:
     def __init__(self, graph: Graph, blocks: list[Any]):
         self.graph, self.blocks = graph, blocks
 
-    def twice(self, block: Any, first: int, target: Target) -> Flow:
-        """A kernel's first block: `first` operations, then both sides of the choice that unwrapped.py describes."""
+    def twice(self, block: Any, first: int, end: int, target: Target) -> Flow:
+        """A kernel's first block with both sides of the choice that unwrapped.py describes: what the operations up to
+        `end` compute is known then, and each side has those from `first` on anew."""
         graph, operations = self.graph, [o.operation for o in block.operations]
         for op in operations[:first]:
             graph.apply(op)
-        found = unwrapped.found(graph, operations[:first])
+        before = len(graph.region.statements)
+        for op in operations[first:end]:
+            graph.apply(op)
+        computed = all(isinstance(s, ScalarOp) for s in graph.region.statements[before:])
+        found = unwrapped.found(graph, operations[:end]) if computed else None
         if found is None:
-            return self.block(block, target, first)
+            return self.block(block, target, end)
         condition, values = found
-        held = dict(graph.values)
 
         def side(replaced: dict[Any, Node]) -> Flow:
-            graph.values = {**held, **replaced}
-            return self.block(block, target, first)
+            return self.block(block, target, first, replaced)
 
-        return self._fork(operations[first - 1], condition, [lambda: side(values), lambda: side({})], target)
+        return self._fork(operations[end - 1], condition, [lambda: side(values), lambda: side({})], target)
 
-    def block(self, block: Any, target: Target, first: int = 0) -> Flow:
-        """A block, from an operation on, and all that follow it up to the target."""
+    def block(self, block: Any, target: Target, first: int = 0, replaced: Mapping[Any, Node] | None = None) -> Flow:
+        """A block, from an operation on, and all that follow it up to the target. replaced: values that are others."""
         *operations, last = [o.operation for o in block.operations]
         for op in operations[first:]:
             self.graph.apply(op)
+            self.graph.values.update((v, replaced[v]) for v in op.results if replaced and v in replaced)
         if last.name == "func.return":
             values = [self.graph[v] for v in last.operands]
             return Flow(True, values) if target.block is None else Flow(False)

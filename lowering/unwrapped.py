@@ -21,11 +21,15 @@ from torch_rvv.lowering.nodes import Node
 _REMAINDERS = {"arith.remsi": "arith.divsi", "arith.remui": "arith.divui"}
 
 
-def last(operations: Sequence[Any], blocks: Sequence[Any]) -> int:
-    """How many operations of a kernel's block come before the choice; 0 if there is none."""
+def span(operations: Sequence[Any], blocks: Sequence[Any]) -> tuple[int, int]:
+    """Which operations of a kernel's block are needed for the choice: (the first remainder, the one behind the last).
+
+    (0, 0) if there is none to make.
+    """
     if not any(_has_dot(op.operation) for block in blocks for op in block.operations):
-        return 0
-    return max((n + 1 for n, op in enumerate(operations) if _splits_nothing(op, operations)), default=0)
+        return 0, 0
+    places = [n for n, op in enumerate(operations) if _splits_nothing(op, operations)]
+    return (places[0], places[-1] + 1) if places else (0, 0)
 
 
 def _has_dot(op: Any) -> bool:

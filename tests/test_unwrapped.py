@@ -58,6 +58,21 @@ def test_both_sides_are_there_and_one_has_no_remainder():
 
 
 @pytest.mark.ir
+def test_what_is_computed_from_a_remainder_before_the_next_one_is_computed_anew_on_each_side():
+    """Between the two: the first one's pointers."""
+    early, late = "    %re = tt.expand_dims %r", "    %le = tt.expand_dims %l"
+    text = ROWS.replace("EXTRA", "").replace("SIZE", SPLAT).replace("VALUE", DOT)
+    second = (
+        "    %ns = tt.splat %n : i32 -> tensor<16xi32>\n    %ln = arith.addi %ss, %l : tensor<16xi32>\n"
+        "    %lr = arith.remsi %ln, %ns : tensor<16xi32>\n    %le = tt.expand_dims %lr"
+    )
+    assert early in text and text.index(early) < text.index(late)
+    text = text.replace(late, second)
+    within, around = lower(text, CodegenOptions(target=TARGETS["k1"]))[0]["linalg"].split("} else {")
+    assert "arith.remsi" not in within and "arith.remsi" in around
+
+
+@pytest.mark.ir
 @pytest.mark.parametrize(
     "other",
     [
