@@ -120,12 +120,12 @@ def _masked(graph: Graph, node: Node) -> tuple[Node, Node | None]:
     return node, None
 
 
-def _conjuncts(graph: Graph, mask: Node) -> list[Node]:
+def conjuncts(graph: Graph, mask: Node) -> list[Node]:
     """The conditions whose conjunction a mask is, each of the mask's shape."""
     if mask.kind == "map" and mask.op == "arith.andi":
-        return [part for arg in mask.args for part in _conjuncts(graph, arg)]
+        return [part for arg in mask.args for part in conjuncts(graph, arg)]
     if mask.kind in VIEWS and mask.shape is not None:
-        parts = _conjuncts(graph, mask.args[0])
+        parts = conjuncts(graph, mask.args[0])
         return [mask] if len(parts) == 1 else [view(graph, mask.kind, p, mask.shape, mask.attr) for p in parts]
     return [mask]
 
@@ -137,7 +137,7 @@ def _bounded(graph: Graph, node: Node) -> tuple[Node, Node | None, bool]:
     if mask is None or node.shape is None:
         return node, None, not _has_mask(node)
     bounds, rest = [], []
-    for part in _conjuncts(graph, mask):
+    for part in conjuncts(graph, mask):
         space = Space.over(node.shape)
         (rest if Analysis(space).restrict(part) or space.guards else bounds).append(part)
     if not bounds:

@@ -26,6 +26,7 @@ from torch_rvv.lowering import (  # noqa: F401
     convert_region,
     convert_shape,
     deep,
+    demand,
     hazards,
     share,
     to_linalg,
@@ -129,6 +130,7 @@ def ttir_to_linalg(text: str, metadata: dict[str, Any], options: Any) -> str:
         hazards.settle(graph, options.noalias)
         checked_index.settle(graph)
         share.settle(graph)
+        demand.settle(graph)
         result, accesses = to_linalg.function(graph, options.noalias)
     metadata["name"] = graph.name
     metadata["signature"] = [_signature(a.elem) for a in graph.arguments[:-6]]
