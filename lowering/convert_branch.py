@@ -50,20 +50,15 @@ class Target:
         return self.block is not None and block == self.block
 
 
-def run_kernel(graph: Graph, function: Any, arguments: Sequence[Node]) -> None:
-    """The statements of a kernel, twice if its blocks may wrap around (see unwrapped.py)."""
-    run_function(graph, function, arguments, kernel=True)
-
-
 def run_function(graph: Graph, function: Any, arguments: Sequence[Node], kernel: bool = False) -> list[Node]:
-    """The statements of a function; what it returns."""
+    """The statements of a function; what it returns. Those of a kernel twice, if its blocks may wrap around."""
     blocks = list(function.regions[0].blocks)
     for argument, node in zip(blocks[0].arguments, arguments, strict=True):
         graph.values[argument] = node
     returns = [op.operation for b in blocks for op in b.operations if op.operation.name == "func.return"]
     types = [str(v.type) for v in returns[0].operands] if returns else []
     walk, target = Walk(graph, blocks), Target(None, types)
-    first, end = unwrapped.span([o.operation for o in blocks[0].operations], blocks) if kernel else (0, 0)
+    first, end = unwrapped.span(blocks) if kernel else (0, 0)
     return (walk.twice(blocks[0], first, end, target) if end else walk.block(blocks[0], target)).values
 
 

@@ -150,8 +150,8 @@ def scf_for(graph: Graph, op: Any) -> Sequence[Node] | None:
     for slot in slots:
         if slot.form is not None:
             loop.initial += slot.form.take(slot.start)[0]
-    if _in_groups(graph, op, slots):
-        return _results(graph, slots, _trips(graph, lower, upper, step), loop)
+    if (trips := _in_groups(graph, op, slots)) is not None:
+        return _results(graph, slots, trips, loop)
     iv = graph.scalar(lower.elem, nonnegative=_nonnegative_loop(lower, step))
     loop.body.arguments.append(iv)
     graph.values[first] = iv
@@ -185,17 +185,17 @@ def _results(graph: Graph, slots: Sequence[_Carried], trips: Node, loop: For) ->
     ]
 
 
-def _in_groups(graph: Graph, op: Any, slots: Sequence[_Carried]) -> bool:
-    """Write a loop of products with several rounds a product, if it is one (see convert_dotloop.py)."""
+def _in_groups(graph: Graph, op: Any, slots: Sequence[_Carried]) -> Node | None:
+    """Write a loop of products with several rounds a product, if it is one (see convert_dotloop.py): its trips."""
     found = convert_dotloop.products(graph, op)
     if found is None:
-        return False
+        return None
     lower, upper, step, *_ = graph.operands(op)
     first, *arguments = op.regions[0].blocks[0].arguments
     by_argument = dict(zip(arguments, slots, strict=True))
     buffers = {product.argument: by_argument[product.argument].buffers[0] for product in found}
     if any(slot.steps is None and argument not in buffers for argument, slot in by_argument.items()):
-        return False
+        return None
 
     def enter(rounds: Node) -> None:
         done = graph.map("arith.muli", [rounds, step], step.elem)
@@ -205,7 +205,7 @@ def _in_groups(graph: Graph, op: Any, slots: Sequence[_Carried]) -> bool:
                 graph.values[argument] = _grown(graph, slot.start, slot.steps, rounds)
 
     trips = _trips(graph, lower, upper, step)
-    return convert_dotloop.write(graph, op, found, trips, enter, list(buffers.values()))
+    return trips if convert_dotloop.write(graph, op, found, trips, enter, list(buffers.values())) else None
 
 
 def _entered(graph: Graph, slot: _Carried, names: list[Node]) -> Node:

@@ -130,6 +130,13 @@ def conjuncts(graph: Graph, mask: Node) -> list[Node]:
     return [mask]
 
 
+def bounds_loops(mask: Node) -> bool:
+    """Whether loop bounds can say all of a mask."""
+    assert mask.shape is not None
+    space = Space.over(mask.shape)
+    return not Analysis(space).restrict(mask) and not space.guards
+
+
 def _bounded(graph: Graph, node: Node) -> tuple[Node, Node | None, bool]:
     """(value, mask, whether that is all of it): the part of an operand's mask that loop bounds can say; the rest
     stays in the value."""
@@ -138,8 +145,7 @@ def _bounded(graph: Graph, node: Node) -> tuple[Node, Node | None, bool]:
         return node, None, not _has_mask(node)
     bounds, rest = [], []
     for part in conjuncts(graph, mask):
-        space = Space.over(node.shape)
-        (rest if Analysis(space).restrict(part) or space.guards else bounds).append(part)
+        (bounds if bounds_loops(part) else rest).append(part)
     if not bounds:
         return node, None, False
     total = bounds[0]
@@ -164,8 +170,7 @@ def _domain(graph: Graph, masks: Sequence[Node | None], shape: tuple[int, ...]) 
     if not parts:
         return None
     domain = parts[0] if len(parts) == 1 else graph.map("arith.andi", parts, "i1")
-    space = Space.over(shape)
-    return None if Analysis(space).restrict(domain) or space.guards else domain
+    return domain if bounds_loops(domain) else None
 
 
 def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str | None) -> Node:

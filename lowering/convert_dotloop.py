@@ -50,7 +50,7 @@ class Product:
 
 
 def products(graph: Graph, op: Any) -> list[Product] | None:
-    """The products of a `scf.for` that is nothing but products; None for another."""
+    """The products of a `scf.for` that is nothing but products, of which several rounds make a group; or None."""
     block = op.regions[0].blocks[0]
     *operations, last = [o.operation for o in block.operations]
     found = []
@@ -62,7 +62,7 @@ def products(graph: Graph, op: Any) -> list[Product] | None:
             found.append(product)
         elif not (inner.name.startswith(_PURE) or inner.name in _ALSO) or _volatile(inner):
             return None
-    return found if found and graph.matrix is None else None
+    return found if found and graph.matrix is None and rounds_at_once(found) > 1 else None
 
 
 def _volatile(op: Any) -> bool:
@@ -97,8 +97,6 @@ def write(
     trips: how many rounds there are. enter: gives the loop's values their nodes in a round, by its number.
     """
     at_once = rounds_at_once(found)
-    if at_once == 1:
-        return False
     zero, size = (graph.constant(str(n), trips.elem) for n in (0, at_once))
     loop = For(source_line(op), lower=zero, upper=trips, step=size)
     first = graph.scalar(trips.elem, nonnegative=True)

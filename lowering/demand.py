@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch_rvv.lowering.access import Analysis, Space
-from torch_rvv.lowering.convert_dot import conjuncts
+from torch_rvv.lowering.convert_dot import bounds_loops, conjuncts
 from torch_rvv.lowering.convert_shape import view
 from torch_rvv.lowering.graph import Graph
 from torch_rvv.lowering.hazards import elementwise, every
@@ -58,9 +57,7 @@ def _ends(graph: Graph, store: Store, buffer: Node) -> Iterator[tuple[int, Node]
         (condition,) = part.args
         for axis in (0, 1):
             if condition.shape == tuple(n if i == axis else 1 for i, n in enumerate(buffer.shape or ())):
-                space = Space.over(condition.shape)
-                is_end = not Analysis(space).restrict(condition) and not space.guards
-                if is_end and all(_known_before(node, buffer) for node in walk([condition])):
+                if bounds_loops(condition) and all(_known_before(node, buffer) for node in walk([condition])):
                     yield axis, condition
 
 

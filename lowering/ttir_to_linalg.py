@@ -70,7 +70,7 @@ def build(module: Any, saturate: bool = True, matrix: str | None = None, half: b
         node = graph.scalar("i32", nonnegative=True)
         node.name = f"%{axis}"
         graph.arguments.append(node)
-    convert_branch.run_kernel(graph, function, arguments)
+    convert_branch.run_function(graph, function, arguments, kernel=True)
     return graph
 
 

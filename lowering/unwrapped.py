@@ -21,13 +21,14 @@ from torch_rvv.lowering.nodes import Node
 _REMAINDERS = {"arith.remsi": "arith.divsi", "arith.remui": "arith.divui"}
 
 
-def span(operations: Sequence[Any], blocks: Sequence[Any]) -> tuple[int, int]:
-    """Which operations of a kernel's block are needed for the choice: (the first remainder, the one behind the last).
+def span(blocks: Sequence[Any]) -> tuple[int, int]:
+    """Which operations of a kernel's first block the choice needs: (the first remainder, the one behind the last).
 
     (0, 0) if there is none to make.
     """
     if not any(_has_dot(op.operation) for block in blocks for op in block.operations):
         return 0, 0
+    operations = [op.operation for op in blocks[0].operations]
     places = [n for n, op in enumerate(operations) if _splits_nothing(op, operations)]
     return (places[0], places[-1] + 1) if places else (0, 0)
 
