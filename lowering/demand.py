@@ -43,22 +43,41 @@ def _only_reader(buffer: Node, statements: list[Statement]) -> Store | None:
     (store,) = readers
     assert store.value is not None and store.pointer is not None
     others = [store.pointer, *([store.domain] if store.domain is not None else [])]
-    apart = store.shape == buffer.shape and elementwise(store.value, buffer)
+    apart = _long(store.shape) == _long(buffer.shape) and _same_place(store.value, buffer)
     return store if apart and all(node is not buffer for node in walk(others)) else None
+
+
+def _long(shape: tuple[int, ...] | None) -> list[int]:
+    """The sizes of a shape that are more than one."""
+    return [n for n in shape or () if n != 1]
+
+
+def _same_place(value: Node, buffer: Node) -> bool:
+    """Whether each element of a value rests on that element of a buffer alone, axes of one element aside."""
+    if elementwise(value, buffer):
+        return True
+    if value.kind in ("expand_dims", "reshape"):
+        return _long(value.shape) == _long(value.args[0].shape) and _same_place(value.args[0], buffer)
+    return value.kind == "map" and all(_same_place(arg, buffer) for arg in value.args)
 
 
 def _ends(graph: Graph, store: Store, buffer: Node) -> Iterator[tuple[int, Node]]:
     """(axis, condition along that axis alone) of a store's mask."""
     if store.domain is None:
         return
+    axes = [i for i, n in enumerate(store.shape) if n != 1]
+    if len(axes) != 2:
+        axes = [0, 1] if store.shape == buffer.shape else []
     for part in conjuncts(graph, store.domain):
         if part.kind != "broadcast" or part.args[0].shape is None:
             continue
         (condition,) = part.args
-        for axis in (0, 1):
-            if condition.shape == tuple(n if i == axis else 1 for i, n in enumerate(buffer.shape or ())):
-                if bounds_loops(condition) and all(_known_before(node, buffer) for node in walk([condition])):
-                    yield axis, condition
+        for axis, place in enumerate(axes):
+            shape = tuple(n if i == axis else 1 for i, n in enumerate(buffer.shape or ()))
+            if condition.shape == tuple(n if i == place else 1 for i, n in enumerate(store.shape)):
+                along = view(graph, "reshape", condition, shape)
+                if bounds_loops(along) and all(_known_before(node, buffer) for node in walk([along])):
+                    yield axis, along
 
 
 def _known_before(node: Node, buffer: Node) -> bool:

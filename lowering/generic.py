@@ -42,10 +42,11 @@ class Output:
 
 @dataclass(eq=False)
 class Group:
-    """Statements that share one generic, over one space."""
+    """Statements that share one generic, over one space. apart: dimensions that have a bound stay what they are."""
 
     space: Space
     parts: list[Part] = field(default_factory=list)
+    apart: bool = False
 
 
 def without(index: Index, axis: int) -> Index:
@@ -257,7 +258,8 @@ class Generic:
 
     def _collapse(self, operands: list[Operand]) -> None:
         """Join the dimensions that all accesses walk through as one."""
-        found = collapse(self.dims, [o.form for o in operands], self.high, self.reduced, self.body.indices)
+        fixed = {*self.body.indices, *(d for d in self.high if self.group.apart and self.high[d])}
+        found = collapse(self.dims, [o.form for o in operands], self.high, self.reduced, fixed)
         self.dims, self.high, self.reduced = found.dims, found.high, found.reduced
         for operand, form in zip(operands, found.forms, strict=True):
             operand.form = form

@@ -5,20 +5,21 @@
     func.func private @k.program(... , %scratch: !llvm.ptr) -> i32     arith, scf, vector, llvm
     func.func @k(%args: !llvm.ptr, %grid: !llvm.ptr, %begin: i64, %end: i64, %context: !llvm.ptr) -> i32
 
-The second function is the kernel of the C ABI (runtime/include/torch_rvv.h): it unpacks the argument
-slots and runs the programs begin .. end-1. Buffers get fixed places in the thread's scratch memory.
+The second function is the kernel of the C ABI (entry.py). Buffers get fixed places in the thread's scratch memory.
 Everything that is not linalg or memref is written again as it stands.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from torch_rvv.lowering import matmul, rowproduct, scan
+from torch_rvv.lowering import epilogue, matmul, rowproduct, scan
 from torch_rvv.lowering.accumulate import callee_of
 from torch_rvv.lowering.bounds import upper_bound
+from torch_rvv.lowering.entry import entry
 from torch_rvv.lowering.graph import attributes
 from torch_rvv.lowering.loops import NestWriter
 from torch_rvv.lowering.mlir import context, ir
@@ -47,6 +48,8 @@ class ToVector:
         self.views: dict[Any, View] = {}
         self.scratch = 0
         self.nests: list[dict[str, Any]] = []
+        self.held: dict[Any, Any] = {}  # product → what gives its sums their beginning, and waits for it
+        self.done: set[Any] = set()  # operations that were written where they do not stand
 
     # -- values
 
@@ -76,6 +79,8 @@ class ToVector:
             self.operation(op.operation)
 
     def operation(self, op: Any) -> None:
+        if op in self.done:
+            return
         handler = _HANDLERS.get(op.name)
         if handler is not None:
             handler(self, op)
@@ -284,6 +289,19 @@ class ToVector:
     # -- linalg
 
     def generic(self, op: Any) -> None:
+        product = epilogue.product_of(op) if epilogue.is_beginning(op) else None
+        if product is not None:
+            self.held[product] = op
+            return
+        nest = self._nest_of(op)
+        contraction = matmul.match(nest, self.operations.soft)
+        if contraction is not None:
+            self._product(op, contraction)
+            return
+        self._begin(op)
+        self._plain(nest)
+
+    def _nest_of(self, op: Any) -> Nest:
         operands = list(op.operands)
         maps = [ir.AffineMapAttr(m).value for m in op.attributes["indexing_maps"]]
         inputs = list(ir.DenseI32ArrayAttr(op.attributes["operandSegmentSizes"]))[0]
@@ -301,14 +319,63 @@ class ToVector:
             if not dims:
                 view = replace(view, strides=(), sizes=())
             read.append(Operand(view, dims, argument, output=number >= inputs))
-        nest = Nest(read, sizes, {d for d, reduced in enumerate(kinds) if reduced}, block, most)
-        contraction = matmul.match(nest, self.operations.soft)
-        if contraction is not None:
-            write = rowproduct.write if rowproduct.applies(contraction) else matmul.write
-            self.nests.append(write(contraction, self.operations, self.writer, self.options.lmul))
-            return
+        return Nest(read, sizes, {d for d, reduced in enumerate(kinds) if reduced}, block, most)
+
+    def _plain(self, nest: Nest) -> None:
+        """A nest of loops."""
         writer = NestWriter(nest, self.operations, self.functions, self.value, self.view, self.writer)
         self.nests.append(writer.write(self.options.lmul))
+
+    def _begin(self, product: Any) -> None:
+        """The beginning of a product's sums, if it waits for the product."""
+        waiting = self.held.pop(product, None)
+        if waiting is not None:
+            self._plain(self._nest_of(waiting))
+
+    def _product(self, op: Any, contraction: matmul.Contraction) -> None:
+        """A contraction, with its beginning and its end where they can be had in registers."""
+        row_alone = rowproduct.applies(contraction)
+        kind = rowproduct.RowProduct if row_alone else matmul.Kernel
+        kernel = kind(contraction, self.operations, self.writer, self.options.lmul)
+        guards: list[Any] = []
+        steps = contraction.sizes[contraction.depth]
+        if not row_alone and contraction.row is not None and not contraction.outer and isinstance(steps, int):
+            guards = self._ends(op, kernel)
+        self._begin(op)
+        with ExitStack() as around:
+            # Sums that are for nothing are not worked out either.
+            for guard in guards:
+                around.enter_context(self.writer.block(f"scf.if {self.name(guard)} {{"))
+            kernel.write()
+        self.nests.append(kernel.described())
+
+    def _ends(self, op: Any, kernel: matmul.Kernel) -> list[Any]:
+        """Give a kernel the beginning and the end of its product, as far as that can be; the conditions around it."""
+        begins = self.held.get(op)
+        end = epilogue.end_of(op, begins is not None, self.options.noalias)
+        if end is not None:
+            self.block(end.before)
+            self.done.update(end.before)
+            row = self._row(op, end.generic, kernel)
+            if row is not None:
+                kernel.end = row.end
+                kernel.limit(row.rows)
+                self.done.add(end.generic)
+        if begins is None or (kernel.end and end and not epilogue.apart(begins, end.generic, self.options.noalias)):
+            return end.guards if end is not None and kernel.end else []
+        row = self._row(op, begins, kernel, more=kernel.end is not None)
+        if row is not None:
+            kernel.begin = row.begin
+            del self.held[op]
+        return end.guards if end is not None and kernel.end else []
+
+    def _row(self, op: Any, generic: Any, kernel: matmul.Kernel, more: bool = False) -> epilogue.Row | None:
+        """A generic that gives or takes a product's sums, by rows of them. more: also if it gives more than those."""
+        nest, buffer = self._nest_of(generic), epilogue.root(list(op.operands)[-1])
+        sums = [o for o, v in zip(nest.operands, generic.operands, strict=True) if epilogue.root(v) == buffer]
+        names = (self.operations, self.functions, self.value, self.view, self.writer)
+        whole = ir.MemRefType(buffer.type).shape[0] if more else None
+        return epilogue.row_of(kernel, nest, sums[0], whole, *names) if len(sums) == 1 else None
 
     def fill(self, op: Any) -> None:
         value, memref = op.operands
@@ -363,67 +430,6 @@ _HANDLERS = {
 _CONTEXT_CALLS = {"torch_rvv.print": ToVector._print, "torch_rvv.bias": ToVector._bias}
 
 
-def _entry(name: str, program: str, elems: list[str], carrier: Any) -> list[str]:
-    """The kernel function of the C ABI."""
-    w = Writer()
-    w.lines.append(
-        f"  func.func @{name}"
-        "(%args: !llvm.ptr, %grid: !llvm.ptr, %begin: i64, %end: i64, %context: !llvm.ptr) -> i32 {"
-    )
-    w.depth = 2
-    values = []
-    for number, elem in enumerate(elems):
-        slot = w.op(f"llvm.getelementptr %args[{number}] : (!llvm.ptr) -> !llvm.ptr, i64")
-        kind = carrier(elem)
-        if kind == "i1":
-            byte = w.op(f"llvm.load {slot} : !llvm.ptr -> i8")
-            values.append(w.op(f"arith.trunci {byte} : i8 to i1"))
-        else:
-            values.append(w.op(f"llvm.load {slot} : !llvm.ptr -> {kind}"))
-    sizes = []
-    for axis in range(3):
-        pointer = w.op(f"llvm.getelementptr %grid[{axis}] : (!llvm.ptr) -> !llvm.ptr, i32")
-        sizes.append(w.op(f"llvm.load {pointer} : !llvm.ptr -> i32"))
-    wide = [w.op(f"arith.extui {s} : i32 to i64") for s in sizes]
-    plane = w.op(f"arith.muli {wide[0]}, {wide[1]} : i64")
-    scratch = w.op("llvm.load %context : !llvm.ptr -> !llvm.ptr")
-    zero = w.op("arith.constant 0 : i32")
-    one, one32 = w.op("arith.constant 1 : i64"), w.op("arith.constant 1 : i32")
-    row = w.op(f"arith.divui %begin, {wide[0]} : i64")
-    first = [
-        w.op(f"arith.remui %begin, {wide[0]} : i64"), w.op(f"arith.remui {row}, {wide[1]} : i64"),
-        w.op(f"arith.divui %begin, {plane} : i64"),
-    ]  # fmt: skip
-    # Program ids are counted: a division a program is slow, and no loop pass can see through it.
-    starts = ["%begin", *(w.op(f"arith.trunci {v} : i64 to i32") for v in first), zero]
-    names, ids = [w.fresh("p") for _ in starts], [w.fresh("p") for _ in starts]
-    types = "i64, i32, i32, i32, i32"
-    result = w.fresh("run")
-    pairs = ", ".join(f"{n} = {s}" for n, s in zip(names, starts, strict=True))
-    with w.block(f"{result}:5 = scf.while ({pairs}) : ({types}) -> ({types}) {{", "} do {"):
-        more = w.op(f"arith.cmpi ult, {names[0]}, %end : i64")
-        fine = w.op(f"arith.cmpi eq, {names[4]}, {zero} : i32")
-        w.line(f"scf.condition({w.op(f'arith.andi {more}, {fine} : i1')}) {', '.join(names)} : {types}")
-    arguments = ", ".join(f"{n}: {t}" for n, t in zip(ids, types.split(", "), strict=True))
-    with w.block(f"^bb0({arguments}):"):
-        p, x, y, z, _ = ids
-        kinds = ", ".join([*(carrier(e) for e in elems), *["i32"] * 6, "!llvm.ptr", "!llvm.ptr"])
-        done = w.op(
-            f"func.call @{program}({', '.join([*values, x, y, z, *sizes, scratch, '%context'])}) : ({kinds}) -> i32"
-        )
-        following = []
-        carry = one32
-        for count, size in ((x, sizes[0]), (y, sizes[1])):
-            up = w.op(f"arith.addi {count}, {carry} : i32")
-            over = w.op(f"arith.cmpi eq, {up}, {size} : i32")
-            following.append(w.op(f"arith.select {over}, {zero}, {up} : i32"))
-            carry = w.op(f"arith.extui {over} : i1 to i32")
-        following.append(w.op(f"arith.addi {z}, {carry} : i32"))
-        w.line(f"scf.yield {w.op(f'arith.addi {p}, {one} : i64')}, {', '.join(following)}, {done} : {types}")
-    w.line(f"func.return {result}#4 : i32")
-    return [*w.lines, "  }"]
-
-
 def linalg_to_vector(text: str, metadata: dict[str, Any], options: Any) -> str:
     """Stage function. Adds to the metadata: scratch_bytes, nests (lmul, live vectors, gathers of each loop nest)."""
     with context():
@@ -447,7 +453,7 @@ def linalg_to_vector(text: str, metadata: dict[str, Any], options: Any) -> str:
     )
     lines += to.writer.lines
     lines += ["    %ok = arith.constant 0 : i32", "    func.return %ok : i32", "  }"]
-    lines += _entry(metadata["name"], program, elems[:-6], carrier)
+    lines += entry(metadata["name"], program, elems[:-6], carrier)
     lines.append("}")
     metadata["scratch_bytes"] = to.scratch
     metadata["nests"] = to.nests

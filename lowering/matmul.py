@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch_rvv.lowering.operations import Operations, bits_of
@@ -44,8 +44,8 @@ class Access:
 
 @dataclass(frozen=True)
 class Contraction:
-    """A nest that this file can write. elem: the type of C, narrow: of A and B, the same or half as wide. outer: batch
-    dimensions. row is None for a single row."""
+    """A nest that this file can write. elem: the type of C, narrow: of A and B, the same or half as wide. most: how
+    large each size can be. outer: batch dimensions. row is None for a single row."""
 
     a: Access
     b: Access
@@ -53,6 +53,7 @@ class Contraction:
     elem: str
     narrow: str
     sizes: list[str | int]
+    most: list[int | None]
     outer: list[int]
     row: int | None
     column: int
@@ -112,11 +113,15 @@ def _roles(nest: Any, a: Any, b: Any, c: Any) -> Contraction | None:
     outer = [d for d in others if d != row]
     dims = range(len(nest.sizes))
     accesses = [Access(o.view.base, o.view.offset, {d: o.stride(d) for d in dims}) for o in (a, b, c)]
-    return Contraction(*accesses, c.view.elem, a.view.elem, nest.sizes, outer, row, column, depth)
+    return Contraction(*accesses, c.view.elem, a.view.elem, nest.sizes, nest.most, outer, row, column, depth)
 
 
 class Kernel:
-    """Writes one contraction. The counts that explain shows: `lmul`, `rows`."""
+    """Writes one contraction. The counts that explain shows: `lmul`, `rows`.
+
+    begin(row, column): a row of accumulators, instead of a load from C; end(accumulator, row, column): what becomes of
+    it, instead of a store to C.
+    """
 
     def __init__(self, contraction: Contraction, operations: Operations, writer: Writer, lmul: int | None):
         self.of, self.operations, self.w = contraction, operations, writer
@@ -126,14 +131,20 @@ class Kernel:
         self.vector = f"vector<[{self.lanes}]x{contraction.elem}>"
         self.narrow = f"vector<[{self.lanes}]x{contraction.narrow}>"
         self.masks = f"vector<[{self.lanes}]xi1>"
+        self.begin: Callable[[str, str], str] | None = None
+        self.end: Callable[[str, str, str], None] | None = None
+
+    def limit(self, rows: str | int) -> None:
+        """Write only so many rows."""
+        self.of = replace(self.of, sizes=[rows if d == self.of.row else n for d, n in enumerate(self.of.sizes)])
 
     def _lmul(self, wanted: int | None) -> int:
         return min(wanted, 4) if wanted is not None else self._filled((1, 2), 4)
 
     def _filled(self, smaller: tuple[int, ...], most: int) -> int:
         """The smallest LMUL that a row of columns fills."""
-        size = self.of.sizes[self.of.column]
-        if not isinstance(size, int):
+        size = self.of.most[self.of.column]
+        if size is None:
             return most
         needed = size * bits_of(self.of.elem) / BITS
         return next((m for m in smaller if needed <= m), most)
@@ -301,15 +312,25 @@ class Kernel:
         pointers += [self._ahead(of.a.base, self._add(a0, p), of.narrow) for p in places]
         offsets = [self._add(c0, 0 if row is None else self._mul(of.c.strides[row], r)) for r in range(rows)]
         targets = [self._ahead(of.c.base, offset, of.elem) for offset in offsets]
-        state = [self._load(target, self.vector) for target in targets]
+        state = []
+        for r, target in enumerate(targets):
+            state.append(self._load(target, self.vector) if self.begin is None else self.begin(*self._element(r, at)))
         state += self._step_loads(pointers, 0)
         state, pointers = self._depth_loop(rows, self._moved(pointers, 1), self.rounds, state, UNROLL)
         if isinstance(self.rest, int):
             state, pointers = self._depth_loop(rows, pointers, min(self.rest, 1), state, self.rest)
         else:
             state, pointers = self._depth_loop(rows, pointers, self.rest, state, 1)
-        for target, acc in zip(targets, self._products(rows, state), strict=True):
-            self._store(acc, target)
+        for r, (target, acc) in enumerate(zip(targets, self._products(rows, state), strict=True)):
+            if self.end is None:
+                self._store(acc, target)
+            else:
+                self.end(acc, *self._element(r, at))
+
+    def _element(self, r: int, at: dict[int, str | int]) -> tuple[str, str]:
+        """(row, column) of the first element of a tile's row."""
+        assert self.of.row is not None
+        return self.index(self._add(at[self.of.row], r)), self.index(at[self.of.column])
 
     def _step_loads(self, pointers: list[str], k: int) -> list[str]:
         """B's vector and A's scalars, k steps along the depth from where the pointers stand."""
@@ -386,9 +407,7 @@ class Kernel:
         names = [f"{result}#{i}" for i in range(len(initial))]
         return names[: len(state)], names[len(state) :]
 
-
-def write(contraction: Contraction, operations: Operations, writer: Writer, lmul: int | None) -> dict[str, Any]:
-    """Write a contraction; what explain tells of it."""
-    kernel = Kernel(contraction, operations, writer, lmul)
-    kernel.write()
-    return {"lmul": kernel.lmul, "live": kernel.rows + 2, "gathers": 0, "rows": kernel.rows}
+    def described(self) -> dict[str, Any]:
+        """What explain tells of it."""
+        fused = {"begins": self.begin is not None, "ends": self.end is not None}
+        return {"lmul": self.lmul, "live": self.rows + 2, "gathers": 0, "rows": self.rows, **fused}

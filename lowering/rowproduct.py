@@ -67,9 +67,5 @@ class RowProduct(Kernel):
                 b = following
             self._store(acc, here)
 
-
-def write(contraction: Contraction, operations: Any, writer: Any, lmul: int | None) -> dict[str, Any]:
-    """Write it; what explain tells of it."""
-    kernel = RowProduct(contraction, operations, writer, lmul)
-    kernel.write()
-    return {"lmul": kernel.lmul, "live": 3, "gathers": 0, "rows": 1}
+    def described(self) -> dict[str, Any]:
+        return {"lmul": self.lmul, "live": 3, "gathers": 0, "rows": 1}

@@ -69,6 +69,7 @@ class ToLinalg:
         self.pending: Group | None = None
         self.scans: list[str] = []
         self.domain = Node("buffer", (1,), "i8", name="%domain")
+        self.sums = {s.buffer for s, _, _ in every(graph.region) if isinstance(s, Dot)}
 
     # -- statements
 
@@ -270,7 +271,7 @@ class ToLinalg:
             self._start_fold(root)
             return
         part, space = self._part(root)
-        if isinstance(root, Dot):
+        if isinstance(root, Dot) or self._begins_sums(root):
             # Alone: its nest has a form of its own.
             self.flush()
             self._group(Group(space, [part]))
@@ -279,7 +280,12 @@ class ToLinalg:
             self.flush()
         if self.pending is None:
             self.pending = Group(space)
+        # Rows of a product, for its register tiles (epilogue.py).
+        self.pending.apart |= any(n in self.sums for n in walk(root.inputs()))
         self.pending.parts.append(part)
+
+    def _begins_sums(self, root: Root) -> bool:
+        return isinstance(root, Fill) and root.buffer in self.sums
 
     def _part(self, root: Root) -> tuple[Part, Space]:
         if isinstance(root, Reduce):
@@ -408,7 +414,7 @@ class ToLinalg:
         whole = next((plan for plan in plans if divides(space, *plan)), None)
         if whole is not None:
             dim, _, divisor = whole
-            self._split(Group(space.in_two(dim, divisor), group.parts))
+            self._split(Group(space.in_two(dim, divisor), group.parts, group.apart))
             return
         self._nest(group, plans)
 

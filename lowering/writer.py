@@ -111,6 +111,12 @@ class Writer:
         numbers = [number for poly in polys if (number := poly.constant) is not None]
         dynamic = [poly for poly in polys if poly.constant is None]
         value = self.constant(max(0, min([size, *numbers])))
+        if not dynamic:
+            return value
+        key = ("at most", value, *dynamic)
+        found = self._memo(key)
+        if found is not None:
+            return found
         for poly in dynamic:
             value = self.op(f"arith.minsi {value}, {self.poly(poly)} : index")
-        return self.op(f"arith.maxsi {value}, {self.constant(0)} : index") if dynamic else value
+        return self.remember(key, self.op(f"arith.maxsi {value}, {self.constant(0)} : index"))

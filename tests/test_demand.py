@@ -22,6 +22,17 @@ def stored_once(a, b, c, M, N, K: tl.constexpr, S: tl.constexpr):
 
 
 @triton.jit
+def stored_with_axes_of_one(a, b, c, M, N, K: tl.constexpr, S: tl.constexpr):
+    """As Inductor writes products: more axes than two."""
+    rows, columns, k = tl.arange(0, S), tl.arange(0, S), tl.arange(0, K)
+    x = tl.load(a + (rows % M)[:, None] * K + k[None, :])
+    y = tl.load(b + k[:, None] * N + (columns % N)[None, :])
+    total = tl.expand_dims(tl.expand_dims(tl.dot(x, y), 0), 3) * 2 + 1
+    i, j = rows[None, :, None, None], columns[None, None, :, None]
+    tl.store(c + i * N + j, total, mask=(i < M) & (j < N))
+
+
+@triton.jit
 def stored_twice(a, b, c, M, N, K: tl.constexpr, S: tl.constexpr):
     """The sum of all rows counts those that are not stored, too."""
     rows, columns, k = tl.arange(0, S), tl.arange(0, S), tl.arange(0, K)
@@ -61,10 +72,11 @@ def run(kernel, m, n, monkeypatch, folder, more=0):
 
 
 @pytest.mark.board
+@pytest.mark.parametrize("kernel", [stored_once, stored_with_axes_of_one], ids=lambda k: k.fn.__name__)
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (16, 16), (15, 16), (9, 30)], ids=str)
-def test_what_is_stored_is_right_and_the_rest_not_computed(shape, monkeypatch, tmp_path):
+def test_what_is_stored_is_right_and_the_rest_not_computed(shape, kernel, monkeypatch, tmp_path):
     m, n = shape
-    c, bounded, (a, b) = run(stored_once, m, n, monkeypatch, tmp_path)
+    c, bounded, (a, b) = run(kernel, m, n, monkeypatch, tmp_path)
     want = torch.full((m, n), float("nan"))
     want[:, :ROWS] = (a @ b * 2 + 1)[:, :ROWS]
     torch.testing.assert_close(c, want, equal_nan=True, rtol=1e-5, atol=1e-5)
