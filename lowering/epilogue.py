@@ -144,7 +144,7 @@ def product_of(beginning: Any) -> Any | None:
 
 def end_of(product: Any, begins: bool, noalias: bool) -> End | None:
     """The generic that is all that reads a product's sums; None if there is no such one that can be done with it.
-    begins: the sums begin anew whenever the product is done."""
+    begins: all of the sums begin anew whenever the product is done."""
     buffer = root(_outputs(product)[0])
     readers = [op for op in _users(buffer) if op != product and not is_beginning(op)]
     if not _is_scratch(buffer) or len(readers) != 1 or not _elementwise(readers[0]):
@@ -281,7 +281,7 @@ def row_of(kernel: Kernel, nest: Nest, sums: Operand, whole: int | None, *names:
     if len(nest.sizes) > 1 and (sorted(sums.dims) != [0, 1] or sorted(sums.view.strides) != [1, stride]):
         return None
     found = Row(nest, sums, kernel, *names)
-    if not (_same(found, of.sizes[of.row], of.sizes[of.column], stride) or _count(nest) == (whole or 0)):
+    if not (_same(found, of.sizes[of.row], of.sizes[of.column], stride) or count(nest) == (whole or 0)):
         if found.sums.output or not _fewer(found, of.sizes[of.row], of.sizes[of.column]):
             return None
     if any(o.stride(found.dim(1)) != 1 or (not found.flat and o.stride(found.dim(0)) == 0) for o in found.nest.outputs):
@@ -305,7 +305,7 @@ def _fewer(row: Row, rows: str | int, columns: str | int) -> bool:
     return isinstance(rows, int) and most is not None and most <= rows
 
 
-def _count(nest: Nest) -> int | None:
+def count(nest: Nest) -> int | None:
     """How many elements a nest runs over, if that is known."""
     numbers = [n for n in nest.sizes if isinstance(n, int)]
     return prod(numbers) if len(numbers) == len(nest.sizes) else None

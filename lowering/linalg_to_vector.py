@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from contextlib import ExitStack
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from torch_rvv.lowering import epilogue, matmul, rowproduct, scan
@@ -352,7 +353,8 @@ class ToVector:
     def _ends(self, op: Any, kernel: matmul.Kernel) -> list[Any]:
         """Give a kernel the beginning and the end of its product, as far as that can be; the conditions around it."""
         begins = self.held.get(op)
-        end = epilogue.end_of(op, begins is not None, self.options.noalias)
+        anew = begins is not None and epilogue.count(self._nest_of(begins)) == self._whole(op)
+        end, fused = epilogue.end_of(op, anew, self.options.noalias), None
         if end is not None:
             self.block(end.before)
             self.done.update(end.before)
@@ -361,21 +363,25 @@ class ToVector:
                 kernel.end = row.end
                 kernel.limit(row.rows)
                 self.done.add(end.generic)
-        if begins is None or (kernel.end and end and not epilogue.apart(begins, end.generic, self.options.noalias)):
-            return end.guards if end is not None and kernel.end else []
-        row = self._row(op, begins, kernel, more=kernel.end is not None)
+                fused = end
+        waits = begins is not None and (fused is None or epilogue.apart(begins, fused.generic, self.options.noalias))
+        row = self._row(op, begins, kernel, more=fused is not None) if waits else None
         if row is not None:
             kernel.begin = row.begin
             del self.held[op]
-        return end.guards if end is not None and kernel.end else []
+        return fused.guards if fused is not None else []
 
     def _row(self, op: Any, generic: Any, kernel: matmul.Kernel, more: bool = False) -> epilogue.Row | None:
         """A generic that gives or takes a product's sums, by rows of them. more: also if it gives more than those."""
         nest, buffer = self._nest_of(generic), epilogue.root(list(op.operands)[-1])
         sums = [o for o, v in zip(nest.operands, generic.operands, strict=True) if epilogue.root(v) == buffer]
         names = (self.operations, self.functions, self.value, self.view, self.writer)
-        whole = ir.MemRefType(buffer.type).shape[0] if more else None
+        whole = self._whole(op) if more else None
         return epilogue.row_of(kernel, nest, sums[0], whole, *names) if len(sums) == 1 else None
+
+    def _whole(self, product: Any) -> int:
+        """How many elements the buffer of a product's sums has."""
+        return prod(self.views[epilogue.root(list(product.operands)[-1])].sizes)  # type: ignore[arg-type]
 
     def fill(self, op: Any) -> None:
         value, memref = op.operands
