@@ -25,8 +25,8 @@ from torch_rvv.lowering.ttir import source_line
 
 from torch_rvv.errors import Declined
 
-# From so many rows on the right operand is copied even if it could be read where it stands: rows of it that lie a power
-# of two apart share few lines of a cache, and every block of rows reads them all again.
+# From so many rows on the right operand is copied even if it could be read where it stands, unless a copy would lie
+# just like it: rows a power of two apart share few lines of a cache, and every block of rows reads them all again.
 PACKING_ROWS = 32
 
 
@@ -61,8 +61,9 @@ def _operands(graph: Graph, a: Node, b: Node, elem: str) -> tuple[Node, Node]:
     return widened(graph, a, elem), widened(graph, b, elem)
 
 
-def _direct(node: Node, columns: bool) -> bool:
-    """Whether the inner loop may read a tensor where it stands: a load, unit-stride along its columns.
+def _direct(node: Node, columns: bool, dense: bool = False) -> bool:
+    """Whether the inner loop may read a tensor where it stands: a load, unit-stride along its columns. dense: whose
+    rows follow each other as a copy's would.
 
     A mask is the caller's concern.
     """
@@ -72,7 +73,8 @@ def _direct(node: Node, columns: bool) -> bool:
         return False
     space = Space.over(node.shape)
     analysis, index = Analysis(space), space.index
-    last = index[-1].coefs
+    rows, last = index[-2].coefs, index[-1].coefs
+    apart = node.shape[-1]
     while node.kind in VIEWS:
         node, index = step(node, index, analysis.divide)
     if node.kind != "load":
@@ -80,7 +82,8 @@ def _direct(node: Node, columns: bool) -> bool:
     form = analysis.linear(node.args[0].args[1], index)
     if not form.affine:
         return False
-    return not columns or all(d in form.coefs and form.coefs[d].constant == 1 for d in last)
+    steps = [(d, 1) for d in last if columns] + [(d, apart) for d in rows if dense]
+    return all(d in form.coefs and form.coefs[d].constant == step for d, step in steps)
 
 
 def _has_mask(node: Node) -> bool:
@@ -187,7 +190,9 @@ def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str 
         found = [(node, None, not _has_mask(node)) for node in (a, b)]
     operands = []
     for (node, mask, whole), columns in zip(found, (False, True), strict=True):
-        packed = columns and c.shape[-2] >= PACKING_ROWS and node.kind != "buffer"
+        packed = (
+            columns and c.shape[-2] >= PACKING_ROWS and node.kind != "buffer" and not _direct(node, True, dense=True)
+        )
         if whole and not packed and _direct(node, columns):
             operands.append(node)
         elif mask is None:

@@ -130,3 +130,32 @@ def test_a_depth_that_is_known_at_run_time_only():
 """
     asm, metadata = vector(body[:start] + loop + body[end:], "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %n: i32")
     assert any("rows" in n for n in metadata["nests"]) and "vfmul" not in asm
+
+
+def test_a_right_operand_that_a_copy_would_lie_just_like_is_read_where_it_stands():
+    for columns, nests in ((64, 1), (128, 2)):
+        # 64 columns of a matrix of so many.
+        body = TILE.replace("COLUMNS", str(columns))
+        assert len(vector(body, "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %t: !tt.ptr<f32>")[1]["nests"]) == nests
+
+
+TILE = """
+    %k = tt.make_range {end = 64 : i32, start = 0 : i32} : tensor<64xi32>
+    %ke = tt.expand_dims %k {axis = 1 : i32} : tensor<64xi32> -> tensor<64x1xi32>
+    %kf = tt.expand_dims %k {axis = 0 : i32} : tensor<64xi32> -> tensor<1x64xi32>
+    %kb = tt.broadcast %kf : tensor<1x64xi32> -> tensor<64x64xi32>
+    %w = arith.constant dense<COLUMNS> : tensor<64x1xi32>
+    %o = arith.muli %ke, %w : tensor<64x1xi32>
+    %ob = tt.broadcast %o : tensor<64x1xi32> -> tensor<64x64xi32>
+    %at = arith.addi %ob, %kb : tensor<64x64xi32>
+    %ps = tt.splat %p : !tt.ptr<f32> -> tensor<64x64x!tt.ptr<f32>>
+    %pp = tt.addptr %ps, %at : tensor<64x64x!tt.ptr<f32>>, tensor<64x64xi32>
+    %x = tt.load %pp : tensor<64x64x!tt.ptr<f32>>
+    %qs = tt.splat %q : !tt.ptr<f32> -> tensor<64x64x!tt.ptr<f32>>
+    %qp = tt.addptr %qs, %at : tensor<64x64x!tt.ptr<f32>>, tensor<64x64xi32>
+    %y = tt.load %qp : tensor<64x64x!tt.ptr<f32>>
+    %z = arith.constant dense<0.0> : tensor<64x64xf32>
+    %d = tt.dot %x, %y, %z : tensor<64x64xf32> * tensor<64x64xf32> -> tensor<64x64xf32>
+    %ts = tt.splat %t : !tt.ptr<f32> -> tensor<64x64x!tt.ptr<f32>>
+    %tp = tt.addptr %ts, %at : tensor<64x64x!tt.ptr<f32>>, tensor<64x64xi32>
+    tt.store %tp, %d : tensor<64x64x!tt.ptr<f32>>"""
