@@ -11,21 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch_rvv.lowering.mlir import ir
+from torch_rvv.lowering.mlir import producer
 
 _CASTS = ("arith.index_cast", "arith.index_castui", "arith.extsi", "arith.extui")
 
 
 def upper_bound(value: Any) -> int | None:
     """The largest that an integer or index of MLIR can be, or None."""
-    op = _producer(value)
+    op = producer(value)
     rule = _RULES.get(op.name) if op is not None else None
     return rule(op) if rule else None
-
-
-def _producer(value: Any) -> Any:
-    """The operation whose result a value is, None for an argument."""
-    return None if isinstance(value.owner, ir.Block) else value.owner.operation
 
 
 def _constant(op: Any) -> int:
@@ -54,7 +49,7 @@ def _product(op: Any) -> int | None:
 
 
 def _is_argument(value: Any) -> bool:
-    while (op := _producer(value)) is not None and op.name in _CASTS:
+    while (op := producer(value)) is not None and op.name in _CASTS:
         value = op.operands[0]
     return op is None
 

@@ -190,10 +190,7 @@ def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str 
         found = [(node, None, not _has_mask(node)) for node in (a, b)]
     operands = []
     for (node, mask, whole), columns in zip(found, (False, True), strict=True):
-        packed = (
-            columns and c.shape[-2] >= PACKING_ROWS and node.kind != "buffer" and not _direct(node, True, dense=True)
-        )
-        if whole and not packed and _direct(node, columns):
+        if whole and _direct(node, columns, dense=columns and c.shape[-2] >= PACKING_ROWS):
             operands.append(node)
         elif mask is None:
             operands.append(materialise(graph, node, where))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from torch_rvv.lowering.convert_dot import bounds_loops, conjuncts
 from torch_rvv.lowering.convert_shape import view
 from torch_rvv.lowering.graph import Graph
-from torch_rvv.lowering.hazards import elementwise, every
+from torch_rvv.lowering.hazards import elementwise, every, long_axes
 from torch_rvv.lowering.nodes import Dot, Fill, Node, Root, Statement, Store, walk
 
 
@@ -43,22 +43,8 @@ def _only_reader(buffer: Node, statements: list[Statement]) -> Store | None:
     (store,) = readers
     assert store.value is not None and store.pointer is not None
     others = [store.pointer, *([store.domain] if store.domain is not None else [])]
-    apart = _long(store.shape) == _long(buffer.shape) and _same_place(store.value, buffer)
+    apart = long_axes(store.shape) == long_axes(buffer.shape) and elementwise(store.value, buffer, unit_axes=True)
     return store if apart and all(node is not buffer for node in walk(others)) else None
-
-
-def _long(shape: tuple[int, ...] | None) -> list[int]:
-    """The sizes of a shape that are more than one."""
-    return [n for n in shape or () if n != 1]
-
-
-def _same_place(value: Node, buffer: Node) -> bool:
-    """Whether each element of a value rests on that element of a buffer alone, axes of one element aside."""
-    if elementwise(value, buffer):
-        return True
-    if value.kind in ("expand_dims", "reshape"):
-        return _long(value.shape) == _long(value.args[0].shape) and _same_place(value.args[0], buffer)
-    return value.kind == "map" and all(_same_place(arg, buffer) for arg in value.args)
 
 
 def _ends(graph: Graph, store: Store, buffer: Node) -> Iterator[tuple[int, Node]]:

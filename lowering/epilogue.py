@@ -20,7 +20,7 @@ from typing import Any
 from torch_rvv.lowering.lmul import LIVE_LIMIT, pressure
 from torch_rvv.lowering.loops import NestWriter
 from torch_rvv.lowering.matmul import Kernel
-from torch_rvv.lowering.mlir import ir
+from torch_rvv.lowering.mlir import number_of_inputs, producer
 from torch_rvv.lowering.nest import Nest, Operand, walk_body
 from torch_rvv.lowering.operations import bits_of
 from torch_rvv.lowering.values import Value
@@ -45,25 +45,20 @@ class End:
 
 def root(value: Any) -> Any:
     """The buffer or the argument that a memref is a view of."""
-    owner = _maker(value)
+    owner = producer(value)
     while owner is not None and owner.name in _CASTS:
         value = owner.operands[0]
-        owner = _maker(value)
+        owner = producer(value)
     return value
 
 
-def _maker(value: Any) -> Any | None:
-    """The operation that a value is the result of; None for an argument."""
-    return getattr(value.owner, "operation", None)
-
-
 def _is_scratch(value: Any) -> bool:
-    owner = _maker(value)
+    owner = producer(value)
     return owner is not None and owner.name == "memref.alloca"
 
 
 def _is_argument(value: Any) -> bool:
-    return _maker(value) is None and value.owner.owner.operation.name == "func.func"
+    return producer(value) is None and value.owner.owner.operation.name == "func.func"
 
 
 def _users(buffer: Any) -> list[Any]:
@@ -76,15 +71,11 @@ def _users(buffer: Any) -> list[Any]:
 
 
 def _inputs(generic: Any) -> list[Any]:
-    return list(generic.operands)[: _number_of_inputs(generic)]
+    return list(generic.operands)[: number_of_inputs(generic)]
 
 
 def _outputs(generic: Any) -> list[Any]:
-    return list(generic.operands)[_number_of_inputs(generic) :]
-
-
-def _number_of_inputs(generic: Any) -> int:
-    return list(ir.DenseI32ArrayAttr(generic.attributes["operandSegmentSizes"]))[0]
+    return list(generic.operands)[number_of_inputs(generic) :]
 
 
 def _elementwise(op: Any) -> bool:
@@ -267,10 +258,10 @@ class Row(NestWriter):
         return along if number else 1 - along
 
 
-def row_of(kernel: Kernel, nest: Nest, sums: Operand, whole: int | None, *names: Any) -> Row | None:
+def row_of(kernel: Kernel, nest: Nest, sums: Operand, whole: int, *names: Any) -> Row | None:
     """A nest by rows of a kernel's accumulators; None if it does not run over just the same elements, with what it
-    stores side by side. An end may be one of fewer rows. whole: the size of the accumulators' buffer, if the nest may
-    also run over all of that."""
+    stores side by side. An end may be one of fewer rows, and a beginning, where the end is in registers, may run over
+    all of the buffer. whole: how many elements the buffer has."""
     of = kernel.of
     assert of.row is not None
     stride = of.c.strides[of.row]
@@ -281,9 +272,12 @@ def row_of(kernel: Kernel, nest: Nest, sums: Operand, whole: int | None, *names:
     if len(nest.sizes) > 1 and (sorted(sums.dims) != [0, 1] or sorted(sums.view.strides) != [1, stride]):
         return None
     found = Row(nest, sums, kernel, *names)
-    if not (_same(found, of.sizes[of.row], of.sizes[of.column], stride) or count(nest) == (whole or 0)):
-        if found.sums.output or not _fewer(found, of.sizes[of.row], of.sizes[of.column]):
-            return None
+    rows, columns = of.sizes[of.row], of.sizes[of.column]
+    more = sums.output and kernel.end is not None and count(nest) == whole
+    # No row of the buffer is beyond those of a product that has all of them.
+    fewer = not sums.output and not found.flat and nest.sizes[found.dim(1)] == columns and rows == whole // stride
+    if not (_same(found, rows, columns, stride) or more or fewer):
+        return None
     if any(o.stride(found.dim(1)) != 1 or (not found.flat and o.stride(found.dim(0)) == 0) for o in found.nest.outputs):
         return None
     return found if found.fits() else None
@@ -295,14 +289,6 @@ def _same(row: Row, rows: str | int, columns: str | int, stride: int) -> bool:
     if not row.flat:
         return [sizes[row.dim(0)], sizes[row.dim(1)]] == [rows, columns]
     return columns == stride and isinstance(rows, int) and sizes == [rows * stride]
-
-
-def _fewer(row: Row, rows: str | int, columns: str | int) -> bool:
-    """Whether a nest runs over no more than so many rows, of so many columns."""
-    if row.flat or row.nest.sizes[row.dim(1)] != columns:
-        return False
-    most = row.nest.most[row.dim(0)]
-    return isinstance(rows, int) and most is not None and most <= rows
 
 
 def count(nest: Nest) -> int | None:

@@ -73,13 +73,31 @@ def _same_elements(load: Node, store: Statement) -> bool:
     return a == b and a.affine
 
 
-def elementwise(root: Node, load: Node) -> bool:
-    """Whether `root` uses `load` only at the same element."""
-    if root is load:
-        return True
-    if all(n is not load for n in walk([root])):
-        return True
-    return root.kind == "map" and all(elementwise(a, load) for a in root.args)
+def elementwise(root: Node, load: Node, unit_axes: bool = False) -> bool:
+    """Whether `root` uses `load` only at the same element. unit_axes: or at that of a view which differs in axes of one
+    element only. Each node is looked at once: values that are used often make as many paths as there are subsets."""
+    seen: set[Node] = set()
+    others, stack = [], [root]
+    while stack:
+        node = stack.pop()
+        if node is load or node in seen:
+            continue
+        seen.add(node)
+        if node.kind == "map" or (unit_axes and _adds_unit_axes(node)):
+            stack += node.args
+        else:
+            others.append(node)
+    return all(n is not load for n in walk(others))
+
+
+def _adds_unit_axes(node: Node) -> bool:
+    """Whether a view has its source's elements in order, with more or fewer axes of one element."""
+    return node.kind in ("expand_dims", "reshape") and long_axes(node.shape) == long_axes(node.args[0].shape)
+
+
+def long_axes(shape: tuple[int, ...] | None) -> list[int]:
+    """The sizes of a shape that are more than one."""
+    return [n for n in shape or () if n != 1]
 
 
 def settle(graph: Graph, noalias: bool) -> None:

@@ -23,7 +23,7 @@ from torch_rvv.lowering.bounds import upper_bound
 from torch_rvv.lowering.entry import entry
 from torch_rvv.lowering.graph import attributes
 from torch_rvv.lowering.loops import NestWriter
-from torch_rvv.lowering.mlir import context, ir
+from torch_rvv.lowering.mlir import context, ir, number_of_inputs
 from torch_rvv.lowering.nest import Nest, Operand
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations, bits_of
@@ -305,7 +305,7 @@ class ToVector:
     def _nest_of(self, op: Any) -> Nest:
         operands = list(op.operands)
         maps = [ir.AffineMapAttr(m).value for m in op.attributes["indexing_maps"]]
-        inputs = list(ir.DenseI32ArrayAttr(op.attributes["operandSegmentSizes"]))[0]
+        inputs = number_of_inputs(op)
         block = op.regions[0].blocks[0]
         kinds = ["reduction" in str(k) for k in op.attributes["iterator_types"]]
         sizes: list[str | int] = [0] * len(kinds)
@@ -365,19 +365,18 @@ class ToVector:
                 self.done.add(end.generic)
                 fused = end
         waits = begins is not None and (fused is None or epilogue.apart(begins, fused.generic, self.options.noalias))
-        row = self._row(op, begins, kernel, more=fused is not None) if waits else None
+        row = self._row(op, begins, kernel) if waits else None
         if row is not None:
             kernel.begin = row.begin
             del self.held[op]
         return fused.guards if fused is not None else []
 
-    def _row(self, op: Any, generic: Any, kernel: matmul.Kernel, more: bool = False) -> epilogue.Row | None:
-        """A generic that gives or takes a product's sums, by rows of them. more: also if it gives more than those."""
+    def _row(self, op: Any, generic: Any, kernel: matmul.Kernel) -> epilogue.Row | None:
+        """A generic that gives or takes a product's sums, by rows of them."""
         nest, buffer = self._nest_of(generic), epilogue.root(list(op.operands)[-1])
         sums = [o for o, v in zip(nest.operands, generic.operands, strict=True) if epilogue.root(v) == buffer]
         names = (self.operations, self.functions, self.value, self.view, self.writer)
-        whole = self._whole(op) if more else None
-        return epilogue.row_of(kernel, nest, sums[0], whole, *names) if len(sums) == 1 else None
+        return epilogue.row_of(kernel, nest, sums[0], self._whole(op), *names) if len(sums) == 1 else None
 
     def _whole(self, product: Any) -> int:
         """How many elements the buffer of a product's sums has."""

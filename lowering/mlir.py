@@ -41,6 +41,16 @@ def context() -> Iterator[Any]:
         yield current
 
 
+def producer(value: Any) -> Any | None:
+    """The operation whose result a value is, None for an argument."""
+    return None if isinstance(value.owner, ir.Block) else value.owner.operation
+
+
+def number_of_inputs(generic: Any) -> int:
+    """How many of a linalg.generic's operands are inputs; the outputs follow."""
+    return list(ir.DenseI32ArrayAttr(generic.attributes["operandSegmentSizes"]))[0]
+
+
 def run_passes(module: Any, pipeline: str) -> None:
     """Run a pass pipeline, given in MLIR's textual form, on a module."""
     passmanager.PassManager.parse(pipeline).run(module.operation)

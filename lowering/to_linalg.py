@@ -271,7 +271,7 @@ class ToLinalg:
             self._start_fold(root)
             return
         part, space = self._part(root)
-        if isinstance(root, Dot) or self._begins_sums(root):
+        if isinstance(root, Dot) or (isinstance(root, Fill) and root.buffer in self.sums):
             # Alone: its nest has a form of its own.
             self.flush()
             self._group(Group(space, [part]))
@@ -281,11 +281,8 @@ class ToLinalg:
         if self.pending is None:
             self.pending = Group(space)
         # Rows of a product, for its register tiles (epilogue.py).
-        self.pending.apart |= any(n in self.sums for n in walk(root.inputs()))
+        self.pending.apart |= bool(self.sums) and any(n in self.sums for n in walk(root.inputs()))
         self.pending.parts.append(part)
-
-    def _begins_sums(self, root: Root) -> bool:
-        return isinstance(root, Fill) and root.buffer in self.sums
 
     def _part(self, root: Root) -> tuple[Part, Space]:
         if isinstance(root, Reduce):

@@ -14,9 +14,10 @@ from torch_rvv.knobs import CodegenOptions
 from torch_rvv.target import TARGETS
 
 
-def product_of(body: str, arguments: str = "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>", noalias: bool = True):
+def product_of(body: str, noalias: bool = True):
     """(vector-level text, what explain tells of the product) of a kernel with one."""
     options = CodegenOptions(target=TARGETS["k1"], noalias=noalias)
+    arguments = "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>"
     stages, metadata = lower(f"module {{\n tt.func public @k({arguments}) {{\n{body}\n tt.return\n }}\n}}", options)
     (product,) = [n for n in metadata["nests"] if "rows" in n]
     return stages["vector"], product, len(metadata["nests"])
@@ -38,6 +39,12 @@ def test_sums_begin_as_a_splat_and_are_stored_from_registers():
 def test_sums_that_are_stored_twice_are_kept_in_memory():
     _, product, _ = product_of(SIMPLE.replace(STORE, STORE + "\n    " + STORE.replace("%qp", "%pp")))
     assert not product["ends"]
+
+
+@pytest.mark.ir
+def test_sums_that_may_be_stored_over_an_operand_are_kept_in_memory():
+    _, product, _ = product_of(SIMPLE, noalias=False)
+    assert product["begins"] and not product["ends"]
 
 
 @triton.jit
@@ -82,6 +89,27 @@ def by_round(a, b, c, K: tl.constexpr, S: tl.constexpr, ROUNDS: tl.constexpr, AN
             total = tl.zeros((S, S), tl.float32)
         total = tl.dot(x, y, total)
         tl.store(c + t * S * S + rows[:, None] * S + rows[None, :], total)
+
+
+@triton.jit
+def more_stored(a, b, c, n, S: tl.constexpr):
+    """Rows of x from 20 on are zero, whatever memory holds there; they are stored where n is negative."""
+    rows = tl.arange(0, S)
+    x = tl.load(a + rows[:, None] * S + rows[None, :], mask=rows[:, None] < 20, other=0.0)
+    y = tl.load(b + rows[:, None] * S + rows[None, :])
+    tl.store(c + rows[:, None] * S + rows[None, :], tl.dot(x, y), mask=rows[:, None] < 20 - n * 64)
+
+
+@triton.jit
+def chain(a, b, c, M, S: tl.constexpr, LENGTH: tl.constexpr):
+    """An end in which each value is used three times."""
+    rows = tl.arange(0, S)
+    x = tl.load(a + (rows % M)[:, None] * S + rows[None, :])
+    y = tl.load(b + rows[:, None] * S + rows[None, :])
+    total = tl.expand_dims(tl.dot(x, y), 2)
+    for _ in tl.static_range(LENGTH):
+        total = total * total + total
+    tl.store(c + rows[:, None, None] * S + rows[None, :, None], total, mask=rows[:, None, None] < M)
 
 
 def both(launch, monkeypatch, folder) -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -157,3 +185,30 @@ def test_sums_that_go_on_in_the_next_round_stay_in_memory(anew, monkeypatch, tmp
     each = a @ b
     torch.testing.assert_close(got, each if anew else each.cumsum(0), rtol=1e-5, atol=1e-5)
     assert torch.equal(got, plain) and fused == 2 * anew
+
+
+@pytest.mark.board
+@pytest.mark.parametrize("n", [-2, 0, 1])
+def test_rows_that_a_mask_makes_zero_are_stored_as_zero(n, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_RVV_FALLBACK", "error")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    a, b, c = torch.randn(32, 32), torch.randn(32, 32), torch.full((32, 32), -1.0)
+    more_stored[(1,)](a, b, c, n, S=32)
+    want = torch.full((32, 32), -1.0)
+    stored = max(0, min(32, 20 - n * 64))
+    want[:stored] = torch.cat([(a @ b)[:20], torch.zeros(12, 32)])[:stored]
+    torch.testing.assert_close(c, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.board
+def test_an_end_of_many_shared_values_is_lowered_as_fast_as_a_short_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_RVV_FALLBACK", "error")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    a, b, c = 0.01 * torch.randn(32, 32), 0.01 * torch.randn(32, 32), torch.zeros(32, 32)
+    # Twice as many paths with each more: 2**40 do not end.
+    chain[(1,)](a, b, c, 31, S=32, LENGTH=40)
+    want = a @ b
+    for _ in range(40):
+        want = want * want + want
+    torch.testing.assert_close(c[:31], want[:31], rtol=1e-4, atol=1e-6)
+    assert not c[31].any()
