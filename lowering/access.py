@@ -36,7 +36,11 @@ class Split:
 
 @dataclass(eq=False)
 class Space:
-    """The iterations of a loop nest: index (d0, d1, ...) with 0 <= d < min(size, *high[d])."""
+    """The iterations of a loop nest: index (d0, d1, ...) with 0 <= d < min(size, *high[d]).
+
+    facts: forms that are > 0 everywhere in it. edges: forms of one dim that would have to be > 0 for reads not to need
+    a mask, each with how many reads; masked: how many reads those are in all.
+    """
 
     shape: tuple[int, ...]
     dims: list[Dim]
@@ -45,6 +49,9 @@ class Space:
     guards: list[Node] = field(default_factory=list)
     splits: dict[Dim, Split] = field(default_factory=dict)
     requests: dict[tuple[Dim, Poly], set[int]] = field(default_factory=dict)
+    facts: frozenset[Linear] = frozenset()
+    edges: dict[Dim, dict[Linear, int]] = field(default_factory=dict)
+    masked: int = 0
 
     @staticmethod
     def over(shape: tuple[int, ...], start: dict[int, int] | None = None) -> Space:
@@ -63,14 +70,25 @@ class Space:
     def in_two(self, dim: Dim, divisor: int) -> Space:
         """The same iterations with a dim, a multiple of divisor and of no narrower bound, as divisor*outer + inner."""
         outer, inner = Dim(dim.size // divisor, dim.name + "q"), Dim(divisor, dim.name + "r")
+        return self._instead(dim, [outer, inner], Linear(ZERO, {outer: Poly(divisor), inner: ONE}))
+
+    def part(self, dim: Dim, start: Poly, counts: list[Poly], facts: Iterable[Linear]) -> Space:
+        """As many iterations of a dim, from `start` on, as the least of `counts`. facts: of them, in terms of dim."""
+        inner = Dim(dim.size, dim.name)
+        ends = [Linear(end) - Linear.of(dim) for end in (Poly(dim.size), *self.high.get(dim, []))]
+        known = replace(self, facts=self.facts | frozenset([*facts, *ends]))
+        part = known._instead(dim, [inner], Linear(start, {inner: ONE}))
+        part.high = {**{d: ends for d, ends in self.high.items() if d is not dim}, inner: counts}
+        return part
+
+    def _instead(self, dim: Dim, dims: list[Dim], value: Linear) -> Space:
+        """With other dims in the place of one, which has a value in terms of them."""
         at = self.dims.index(dim)
-        index = tuple(
-            form if dim not in form.coefs
-            else Linear(form.const, {d: c for d, c in form.coefs.items() if d is not dim})
-            + Linear(ZERO, {outer: Poly(divisor), inner: ONE}).scale(form.coefs[dim])
-            for form in self.index
+        return replace(
+            self, dims=[*self.dims[:at], *dims, *self.dims[at + 1 :]],
+            index=tuple(form.put(dim, value) for form in self.index),
+            facts=frozenset(form.put(dim, value) for form in self.facts), requests={}, edges={}, masked=0,
         )  # fmt: skip
-        return replace(self, dims=[*self.dims[:at], outer, inner, *self.dims[at + 1 :]], index=index, requests={})
 
     def bound(self, dim: Dim) -> int:
         """A number that dim stays below."""
@@ -248,10 +266,39 @@ class Analysis:
         if leaf.kind == "splat":
             return leaf.args[0] in self.space.guards or leaf.args[0].attr == "true"
         form = self.positive(leaf, index)
-        if form is None:
-            return False
+        return form is not None and self._certain(form)
+
+    def left(self, mask: Node, index: Index) -> list[tuple[Node, Index]] | None:
+        """The conjuncts of a mask that do not hold everywhere in the space; None where one of them fails everywhere."""
+        left = [c for c in self.conjuncts(mask, index) if not self.implied(*c)]
+        return None if any(self._refuted(*c) for c in left) else left
+
+    def _refuted(self, leaf: Node, index: Index) -> bool:
+        form = self.positive(leaf, index) if self.space.facts else None
+        return form is not None and self._certain(Linear(ONE) - form)
+
+    def unproven(self, mask: Node, index: Index) -> list[tuple[Node, Index]] | None:
+        """The conjuncts of a read's mask that must be evaluated; None where one of them fails everywhere. Where bounds
+        of single dims are all that is missing, the space is told."""
+        left = self.left(mask, index)
+        if left is None:
+            return None
+        forms = [self.positive(*c) for c in left]
+        if forms and all(form is not None and _is_edge(form) for form in forms):
+            self.space.masked += 1
+            for form in dict.fromkeys(forms):
+                (dim,) = form.coefs  # type: ignore[union-attr]
+                counts = self.space.edges.setdefault(dim, {})
+                counts[form] = counts.get(form, 0) + 1  # type: ignore[index]
+        return left
+
+    def _certain(self, form: Linear) -> bool:
+        """Whether a form is > 0 throughout."""
         bounds = self.space.range(form)
-        return (bounds is not None and bounds[0] > 0) or self._positive_everywhere(form)
+        if bounds is not None and bounds[0] > 0:
+            return True
+        beyond = (form - fact for fact in self.space.facts)
+        return any(not more.coefs and more.const.nonnegative for more in beyond) or self._positive_everywhere(form)
 
     def _positive_everywhere(self, form: Linear) -> bool:
         """Whether a form is > 0 throughout, by the space's bounds: d < n - 64*pid makes n - d - 64*pid positive."""
@@ -302,6 +349,11 @@ _COMPARISONS = {
     2: (True, False, False), 3: (True, False, True), 4: (True, True, False), 5: (True, True, True),
     6: (False, False, False), 7: (False, False, True), 8: (False, True, False), 9: (False, True, True),
 }  # fmt: skip
+
+
+def _is_edge(form: Linear) -> bool:
+    """Whether `form > 0` bounds one dim."""
+    return len(form.coefs) == 1 and form.affine and all(c.constant is not None for c in form.coefs.values())
 
 
 def _upper_bound(form: Linear) -> tuple[Dim, Poly] | None:

@@ -72,6 +72,10 @@ class Body:
             form = self.final(self.analysis.linear(node, index))
             if form.affine:  # Split dimensions: no division is left.
                 return self._cast(self.form(form), node.elem)
+        if node.op == "arith.select" and self.space.facts:
+            chosen = self._chosen(node, index)
+            if chosen is not None:
+                return self.value(chosen, index)
         if node.kind == "map":
             return self._map(node, [self.value(a, index) for a in node.args])
         if node.kind == "range":
@@ -87,6 +91,12 @@ class Body:
             mask, other = node.args[2:] if len(node.args) > 2 else (None, None)
             return self._masked_read(buffer, node.elem, form, index, mask, other, node.where)
         raise Declined(f"no body for a value of kind {node.kind}", where=node.where)
+
+    def _chosen(self, select: Node, index: Index) -> Node | None:
+        """The value that a select has everywhere in the space, where that is known."""
+        mask, value, other = select.args
+        left = self.analysis.left(mask, index)
+        return other if left is None else None if left else value
 
     def _map(self, node: Node, args: list[str]) -> str:
         attr, result, results = node.attr
@@ -122,13 +132,13 @@ class Body:
         where: str | None,
     ) -> str:
         """base[form] where the mask holds at an index, `other` (or zero) elsewhere."""
-        left = []
-        if mask is not None:
-            left = [c for c in self.analysis.conjuncts(mask, index) if not self.analysis.implied(*c)]
-        if not left:
+        left = self.analysis.unproven(mask, index) if mask is not None else []
+        if left == []:
             return self._read(base, elem, form, where)
-        condition = self.condition(left)
+        condition = self.condition(left) if left else None
         instead = self.value(other, index) if other is not None else self._zero(elem)
+        if condition is None:
+            return instead
         return self.guarded(condition, elem, lambda: self._indexed(base, elem, form, where), instead)
 
     def condition(self, conjuncts: list[tuple[Node, Index]]) -> str:

@@ -139,6 +139,13 @@ class Linear:
     def scale(self, factor: Poly) -> Linear:
         return Linear(self.const * factor, {d: c * factor for d, c in self.coefs.items()})
 
+    def put(self, dim: Dim, value: Linear) -> Linear:
+        """With a form in the place of a dimension."""
+        if dim not in self.coefs:
+            return self
+        rest = Linear(self.const, {d: c for d, c in self.coefs.items() if d is not dim})
+        return rest + value.scale(self.coefs[dim])
+
     @property
     def affine(self) -> bool:
         """No part of it is computed element by element."""

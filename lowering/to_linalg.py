@@ -18,7 +18,7 @@ import math
 from functools import partial
 from typing import Any
 
-from torch_rvv.lowering import matrixunit, scan
+from torch_rvv.lowering import interior, matrixunit, scan
 from torch_rvv.lowering.access import Index, Space, Split
 from torch_rvv.lowering.body import memory, memory_type
 from torch_rvv.lowering.generic import Generic, Group, Part, without
@@ -406,7 +406,7 @@ class ToLinalg:
         Generic(group, trial, self.domain, self.accesses).write(dry=True)
         plans = plan(space)
         if not plans:
-            Generic(group, self.writer, self.domain, self.accesses).write()
+            self._pieces(group)
             return
         whole = next((plan for plan in plans if divides(space, *plan)), None)
         if whole is not None:
@@ -414,6 +414,16 @@ class ToLinalg:
             self._split(Group(space.in_two(dim, divisor), group.parts, group.apart))
             return
         self._nest(group, plans)
+
+    def _pieces(self, group: Group) -> None:
+        """The group, in pieces if masks are in its way: but what begins and ends products is for register tiles."""
+        roots = [p.root for p in group.parts]
+        product = group.apart or any(getattr(r, "buffer", None) in self.sums for r in roots)
+        pieces = interior.pieces(group.space, roots, self.writer) if not product else []
+        for piece in pieces:
+            self._split(Group(piece, group.parts))
+        if not pieces:
+            Generic(group, self.writer, self.domain, self.accesses).write()
 
     def _nest(self, group: Group, plans: list[tuple[Dim, Poly, int]]) -> None:
         if not plans:

@@ -58,13 +58,27 @@ def test_a_mask_becomes_the_loop_bound():
     assert metadata["written"] == [1]
 
 
-def test_a_load_whose_mask_is_not_the_stores_is_guarded():
+def test_a_load_whose_mask_is_not_the_stores_splits_the_row():
     text, metadata = linalg(
         BLOCK
         + """
     %c9 = arith.constant dense<9> : tensor<256xi32>
     %zero = arith.constant dense<0.0> : tensor<256xf32>
     %m2 = arith.cmpi sgt, %i, %c9 : tensor<256xi32>
+    %x = tt.load %pp, %m2, %zero : tensor<256x!tt.ptr<f32>>
+    tt.store %qp, %x, %m : tensor<256x!tt.ptr<f32>>"""
+    )
+    assert text.count("linalg.generic") == 2 and "scf.if" not in text
+    assert kinds(metadata) == [("load", "unit"), ("store", "unit"), ("store", "unit")]
+
+
+def test_a_load_whose_mask_is_no_bound_is_guarded():
+    text, metadata = linalg(
+        BLOCK
+        + """
+    %zero = arith.constant dense<0.0> : tensor<256xf32>
+    %y = tt.load %qp, %m, %zero : tensor<256x!tt.ptr<f32>>
+    %m2 = arith.cmpf ogt, %y, %zero : tensor<256xf32>
     %x = tt.load %pp, %m2, %zero : tensor<256x!tt.ptr<f32>>
     tt.store %qp, %x, %m : tensor<256x!tt.ptr<f32>>"""
     )
