@@ -1,7 +1,7 @@
-"""How large an index of the linalg level can get: the constants at the end of its minima.
+"""How large an index of the linalg level can get, and what it leaves when divided: by the constants it is made of.
 
-    %n = arith.minsi %block, %left      at most the smaller bound of the two
-    33 + %pid * -64                     at most 33, program ids and loop indices being no negative numbers
+    %n = arith.minsi %block, %left      at most the smaller bound of the two; leaves what one of them does
+    33 + %pid * -64                     at most 33, program ids and loop indices being no negative numbers; leaves 1
 
 Limits: an estimate for choosing loops, of what `ttir_to_linalg` writes; None where it does not know.
 """
@@ -60,4 +60,40 @@ _RULES: dict[str, Callable[[Any], int | None]] = {
     "arith.maxsi": _larger,
     "arith.addi": _sum,
     "arith.muli": _product,
+}
+
+MODULUS = 32  # a divisor of the lanes of a strip, at the VLEN for which code is to be fast
+Remainders = frozenset[int]
+
+
+def remainders(value: Any) -> Remainders | None:
+    """What an integer or index of MLIR can leave when it is divided by MODULUS, or None."""
+    op = producer(value)
+    if op is not None and op.name == "arith.constant":
+        return frozenset({_constant(op) % MODULUS})
+    if op is None or op.name not in _REMAINDERS:
+        return None
+    return _REMAINDERS[op.name](*map(remainders, op.operands))
+
+
+def _either(a: Remainders | None, b: Remainders | None) -> Remainders | None:
+    return None if a is None or b is None else a | b
+
+
+def _of_sum(a: Remainders | None, b: Remainders | None) -> Remainders | None:
+    return None if a is None or b is None else frozenset((x + y) % MODULUS for x in a for y in b)
+
+
+def _of_product(a: Remainders | None, b: Remainders | None) -> Remainders | None:
+    """A multiple of the modulus leaves nothing, whatever it is multiplied by."""
+    if frozenset({0}) in (a, b):
+        return frozenset({0})
+    return None if a is None or b is None else frozenset(x * y % MODULUS for x in a for y in b)
+
+
+_REMAINDERS: dict[str, Callable[..., Remainders | None]] = {
+    "arith.minsi": _either,
+    "arith.maxsi": _either,
+    "arith.addi": _of_sum,
+    "arith.muli": _of_product,
 }

@@ -196,6 +196,7 @@ class Row(NestWriter):
         self.sums, self.kernel = sums, kernel
         self.flat = len(nest.sizes) == 1
         self.lanes, self.head = kernel.lanes, None
+        self.reads = {}  # One row at a time, each read on its own.
 
     def fits(self) -> bool:
         """Whether it finds registers while the other rows wait in theirs."""
@@ -221,7 +222,7 @@ class Row(NestWriter):
 
     def _write(self, sums: str, row: str, column: str) -> str:
         w, inner = self.kernel.w, Writer(self.kernel.w.counter)
-        self.mask, self.evl = self.kernel.mask, self.kernel.evl
+        self.mask, self.evl, self.lanes = self.kernel.mask, self.kernel.evl, self.kernel.lanes
         name = self._evaluate(inner, sums, row, column)
         w.lines += ["  " * (w.depth - 1) + line for line in inner.lines]
         return name

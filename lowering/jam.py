@@ -3,26 +3,33 @@
     y[i, j] = sum over k of a[i, k] * b[j, k]
     →  for i step 4, for j step 2: 8 accumulators; a strip of 4 rows of a and 2 of b serves 8 multiplications
 
-Rows that are left over come in loops of their own, one at a time. Limits: the two parallel loops next to the reduction,
-vectorised along the reduction, bodies short enough to be written so many times.
+Without a reduction, rows of the innermost loop (`beside`). Rows that are left over come in loops of their own, one at a
+time. Limits: the two parallel loops next to the reduction, vectorised along the reduction, bodies short enough to be
+written so many times.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch_rvv.lowering.nest import Nest, walk_body
-from torch_rvv.lowering.operations import NATIVE_MATH
+from torch_rvv.lowering import neighbours
+from torch_rvv.lowering.lmul import VLEN
+from torch_rvv.lowering.nest import Nest, Operand, walk_body
+from torch_rvv.lowering.operations import NATIVE_MATH, bits_of
 from torch_rvv.lowering.writer import Writer
 
 # Accumulators: what leaves room for operands at LMUL 4 along one dimension, at LMUL 2 along two.
 ACCUMULATORS = {1: 4, 2: 8}
 SIDE = 4
+# Long rows that read the same, side by side: with more, registers run out at LMUL 4.
+PAIR = 2
 # Operations that are written at most, all copies of the body together.
 OPERATIONS, FUNCTION = 160, 32
+# A row of so many registers is short.
+SHORT = 2
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,29 @@ def counts(nest: Nest, order: Sequence[int], first: int, vector: int | None) -> 
         left = copies // math.prod(found.values())
         found[dim] = _count(nest.most[dim], min(SIDE, left))
     return {dim: n for dim, n in found.items() if n > 1}
+
+
+def beside(
+    nest: Nest, order: Sequence[int], vector: int | None, reads: Mapping[Operand, neighbours.Anchored]
+) -> dict[int, int]:
+    """Iterations side by side of a nest without reductions: of its innermost loop over rows, where they read the same,
+    or are so short that one waits for its own results."""
+    near = next((d for d in reversed(order) if d != vector), None)
+    if vector is None or near is None or not all(_repeats(op.name) for op in walk_body(nest.block)):
+        return {}
+    length = nest.most[vector]
+    widest = max((bits_of(o.view.elem) for o in nest.operands), default=32)
+    short = length is not None and length * widest <= SHORT * VLEN
+    if not short and not neighbours.shared_along(nest, reads, near):
+        return {}
+    copies = min(SIDE if short else PAIR, OPERATIONS // sum(_length(op.name) for op in walk_body(nest.block)))
+    count = _count(nest.most[near], copies) if copies > 1 else 1
+    return {near: count} if count > 1 else {}
+
+
+def _repeats(operation: str) -> bool:
+    """Whether a body may hold several of an operation: all but those that write memory or branch."""
+    return operation.startswith(("arith.", "math.", "linalg.")) or operation in ("memref.load", "func.call")
 
 
 def _length(operation: str) -> int:

@@ -19,11 +19,13 @@ from typing import Any
 
 from torch_rvv.lowering import epilogue, matmul, rowproduct, scan
 from torch_rvv.lowering.accumulate import callee_of
-from torch_rvv.lowering.bounds import upper_bound
+from torch_rvv.lowering.bounds import MODULUS, remainders, upper_bound
 from torch_rvv.lowering.entry import entry
 from torch_rvv.lowering.graph import attributes
+from torch_rvv.lowering.linear import Poly
 from torch_rvv.lowering.loops import NestWriter
 from torch_rvv.lowering.mlir import context, ir, number_of_inputs
+from torch_rvv.lowering.neighbours import Origins
 from torch_rvv.lowering.nest import Nest, Operand
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations, bits_of
@@ -47,6 +49,7 @@ class ToVector:
         self.writer.depth = 2
         self.values: dict[Any, Value] = {}
         self.views: dict[Any, View] = {}
+        self.origins = Origins()
         self.scratch = 0
         self.nests: list[dict[str, Any]] = []
         self.held: dict[Any, Any] = {}  # product → what gives its sums their beginning, and waits for it
@@ -183,24 +186,29 @@ class ToVector:
         source, *dynamic = op.operands
         rest = iter(dynamic)
         most: list[int | None] = []
+        rests: list[frozenset[int] | None] = []
 
         def parts(name: str) -> tuple[str | int, ...]:
             values: list[str | int] = []
             for number in op.attributes[name]:
-                bound = number
+                bound, left = number, frozenset({number % MODULUS})
                 if number == ir.ShapedType.get_dynamic_size() or number == ir.ShapedType.get_dynamic_stride_or_offset():
                     operand = next(rest)
-                    value, bound = self.value(operand), upper_bound(operand)
+                    value, bound, left = self.value(operand), upper_bound(operand), remainders(operand)
                     values.append(value.name if value.constant is None else value.constant)
                 else:
                     values.append(number)
                 if name == "static_sizes":
                     most.append(bound)
+                    rests.append(left)
             return tuple(values)
 
         (offset,), sizes, strides = (parts(f"static_{word}") for word in ("offsets", "sizes", "strides"))
-        view = self.views[source]
-        self.views[op.results[0]] = replace(view, offset=offset, strides=strides, sizes=sizes, most=tuple(most))
+        origin = Poly(offset) if isinstance(offset, int) else self.origins.of(dynamic[0])
+        self.views[op.results[0]] = replace(
+            self.views[source], offset=offset, strides=strides, sizes=sizes, most=tuple(most), rests=tuple(rests),
+            origin=origin,
+        )  # fmt: skip
 
     def load(self, op: Any) -> None:
         memref, *indices = op.operands
@@ -310,6 +318,7 @@ class ToVector:
         kinds = ["reduction" in str(k) for k in op.attributes["iterator_types"]]
         sizes: list[str | int] = [0] * len(kinds)
         most: list[int | None] = [None] * len(kinds)
+        rests: list[frozenset[int] | None] = [None] * len(kinds)
         read = []
         for number, (value, map_, argument) in enumerate(zip(operands, maps, block.arguments, strict=True)):
             view = self.views[value]
@@ -317,10 +326,12 @@ class ToVector:
             for dim, size, bound in zip(dims, view.sizes, view.most or view.sizes, strict=False):
                 sizes[dim] = size
                 most[dim] = bound if isinstance(bound, int) else most[dim]
+            for dim, rest in zip(dims, view.rests, strict=False):
+                rests[dim] = rest if rest is not None else rests[dim]
             if not dims:
                 view = replace(view, strides=(), sizes=())
             read.append(Operand(view, dims, argument, output=number >= inputs))
-        return Nest(read, sizes, {d for d, reduced in enumerate(kinds) if reduced}, block, most)
+        return Nest(read, sizes, {d for d, reduced in enumerate(kinds) if reduced}, block, most, rests)
 
     def _plain(self, nest: Nest) -> None:
         """A nest of loops."""

@@ -16,13 +16,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from torch_rvv.lowering import jam
+from torch_rvv.lowering import jam, neighbours
 from torch_rvv.lowering.accumulate import Accumulators, Carry
 from torch_rvv.lowering.jam import Region
 from torch_rvv.lowering.lmul import choose, pressure, widest_element
-from torch_rvv.lowering.nest import Nest, choose_dim, loop_order, walk_body
+from torch_rvv.lowering.nest import Nest, Operand, choose_dim, loop_order, walk_body
 from torch_rvv.lowering.operations import Operations
 from torch_rvv.lowering.values import Value, View
 from torch_rvv.lowering.vector_body import Strip
@@ -42,7 +44,8 @@ class NestWriter(Accumulators):
         self.order = loop_order(nest, self.vector)
         self.first = min((i for i, d in enumerate(self.order) if d in nest.reductions), default=len(self.order))
         self.lanes: int | None = None
-        self.region = Region()
+        self.region, self.short = Region(), False
+        self.reads = neighbours.anchored(nest, self.vector) if not nest.reductions else {}
 
     def write(self, lmul: int | None) -> dict[str, Any]:
         """Write the nest; returns what explain tells of it (lmul, live vectors, gathers)."""
@@ -52,6 +55,8 @@ class NestWriter(Accumulators):
         self.lanes = 2
         jammed = self._jammed()
         trial = Writer()
+        if not self.nest.reductions:
+            self.region = Region(jammed)
         gathers = self._nest(trial)
         live, widest = pressure(trial.lines)
         # One accumulator is in the count, as the sum that takes its place.
@@ -79,12 +84,22 @@ class NestWriter(Accumulators):
         final = Writer(writer.counter)
         carries: list[Carry] = []
         strips = []
-        for place in self.region.places():
+        short = [*writers[:-1], self.head] if self.head is not None else None
+        if not self.nest.reductions:
+            strips += self._side_by_side(writers)
+            if short is not None:
+                with self._leftover(self.end):
+                    self._side_by_side(short)
+        for place in self.region.places() if self.nest.reductions else ():
             strip = self._strip(writers)
             self.positions = self._positions(strip, place)
             mine = self._row(strip, writer, depth)
-            if self.head is not None:
-                self._short_row([*writers[:-1], self.head], place, mine, writer)
+            if short is not None:
+                with self._leftover(strip.constant_index(0).name):
+                    few = self._strip(short)
+                    self.positions = self._positions(few, place)
+                    for carry, first in zip(mine, self._row(few, writer, depth), strict=True):
+                        carry.first = first
             if mine:
                 closing = self._strip([*writers[: self.first], final])
                 closing.values = strip.values
@@ -114,16 +129,65 @@ class NestWriter(Accumulators):
                 carry.merged = self._merge(strip, carry, value)
         return carries + counters
 
-    def _short_row(self, writers: list[Writer], place: dict[int, int], carries: list[Carry], writer: Writer) -> None:
-        """The body once more, for the lanes that are left over from whole strips."""
-        strip = self._strip(writers)
+    def _side_by_side(self, writers: list[Writer]) -> list[Strip]:
+        """The body of a nest without reductions, once for each place of the region: in the order of what it reads,
+        so that what several places read is read once and not kept for long."""
+        copies, operations = [], [op.operation for op in self.nest.block.operations]
+        self.loads, self.pointers = {}, {}
+        for place in self.region.places():
+            strip = self._strip(writers)
+            self.positions, self.place = self._positions(strip, place), place
+            self._bind(strip, [], len(self.order))
+            copies.append((strip, self.positions, place))
+        self.origin = copies[0][1]
+        steps = []
+        for number, (_, _, place) in enumerate(copies):
+            reach = 0
+            for at, op in enumerate(operations[:-1]):
+                reach = max([reach, *self._distances(op, place)])
+                steps.append((reach, number, at))
+        for _, number, at in sorted(steps):
+            strip, self.positions, self.place = copies[number]
+            strip.operation(operations[at])
+        for strip, self.positions, self.place in copies:
+            for output, value in zip(self.nest.outputs, map(strip.get, operations[-1].operands), strict=True):
+                strip.store(*self._place(strip, output), value, None)
+        return [strip for strip, _, _ in copies]
+
+    def _distances(self, op: Any, place: dict[int, int]) -> Iterator[int]:
+        """How far behind the first of their kind an operation's operands lie."""
+        for operand, read in self.reads.items():
+            if operand.argument in list(op.operands):
+                yield read.after(place) or 0
+
+    def _read(self, strip: Strip, operand: Operand) -> Value:
+        """An operand's element at the current place."""
+        read = self.reads.get(operand)
+        distance = read.after(self.place) if read is not None else None
+        if read is None or distance is None:
+            return strip.load(*self._place(strip, operand), operand.view.elem, None)
+        key = (read.anchor, distance)
+        if key not in self.loads:
+            self.loads[key] = strip.load(*self._near(strip, read.anchor, distance), operand.view.elem, None)
+        return self.loads[key]
+
+    def _near(self, strip: Strip, anchor: Operand, distance: int) -> tuple[View, Value]:
+        """As _place, of what is so far behind an operand: from the pointer of that."""
+        if anchor not in self.pointers:
+            here, self.positions = self.positions, self.origin
+            view, index = self._place(strip, anchor)
+            self.pointers[anchor] = replace(view, base=strip._pointer(view, index, index.level)), index
+            self.positions = here
+        view, index = self.pointers[anchor]
+        return view, replace(index, name=strip.constant_index(distance).name, constant=None)
+
+    @contextmanager
+    def _leftover(self, start: str) -> Iterator[None]:
+        """Strips made in here are of the lanes that are left over from whole strips, which begin at `start`."""
         assert self.vector is not None
-        iv, strip.iv = self.ivs[self.vector], self.end if self._elementwise() else strip.constant_index(0).name
-        strip.length, strip.whole, self.ivs[self.vector] = (self.mask, self.few), False, strip.iv
-        self.positions = self._positions(strip, place)
-        for carry, first in zip(carries, self._row(strip, writer, len(self.order)), strict=True):
-            carry.first = first
-        self.ivs[self.vector] = iv
+        iv, self.short, self.ivs[self.vector] = self.ivs[self.vector], True, start
+        yield
+        self.short, self.ivs[self.vector] = False, iv
 
     def _positions(self, strip: Strip, place: dict[int, int]) -> dict[int, Value]:
         """The index of each dimension; of the jammed ones, so many rows on."""
@@ -137,7 +201,10 @@ class NestWriter(Accumulators):
         return found
 
     def _jammed(self) -> dict[int, int]:
-        """Rows that are reduced at once: W @ x, four rows of W at a time; W @ X, four by two."""
+        """Rows that are reduced at once: W @ x, four rows of W at a time; W @ X, four by two. Rows that read the same,
+        or are short."""
+        if not self.nest.reductions:
+            return jam.beside(self.nest, self.order, self.vector, self.reads)
         if not all(self.nest.accumulates(o) and self._known(o) is not None for o in self.nest.outputs):
             return {}
         return jam.counts(self.nest, self.order, self.first, self.vector)
@@ -164,9 +231,9 @@ class NestWriter(Accumulators):
             )
         level = self.order.index(self.vector) + 1
         return Strip(
-            self.operations, writers, self.lanes, level, (self.mask, self.evl),
+            self.operations, writers, self.lanes, level, (self.mask, self.few if self.short else self.evl),
             functions=self.functions, views=self.views, scalar=self.names, iv=self.ivs[self.vector],
-            whole=self.head is not None,
+            whole=self.head is not None and not self.short,
         )  # fmt: skip
 
     def _bind(self, strip: Strip, carries: list[Carry], depth: int) -> None:
@@ -183,9 +250,7 @@ class NestWriter(Accumulators):
                 strip.values[operand.argument] = Value(carry.inside, carry.start.elem, depth, carry.start.kind)
                 strip.sums.add(operand.argument)
             elif not early:
-                strip.operands[operand.argument] = lambda o=operand: strip.load(  # type: ignore[misc]
-                    *self._place(strip, o), o.view.elem, None
-                )
+                strip.operands[operand.argument] = partial(self._read, strip, operand)
             elif any(True for _ in operand.argument.uses):
                 strip.values[operand.argument] = strip.load(*self._place(strip, operand), operand.view.elem, None)
 

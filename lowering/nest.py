@@ -7,7 +7,7 @@ stand outside, loops over reductions inside. A body with an atomic, and a nest w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch_rvv.lowering.lmul import VLEN
@@ -36,13 +36,15 @@ class Operand:
 
 @dataclass(eq=False)
 class Nest:
-    """A generic, read from MLIR. most: the largest that each size can be, where that is known."""
+    """A generic, read from MLIR. most: the largest that each size can be, where that is known; rests: what it can leave
+    when divided by bounds.MODULUS."""
 
     operands: list[Operand]
     sizes: list[str | int]
     reductions: set[int]
     block: Any
     most: list[int | None]
+    rests: list[frozenset[int] | None] = field(default_factory=list)
 
     @property
     def outputs(self) -> list[Operand]:

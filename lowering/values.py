@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch_rvv.lowering.linear import Poly
+
 
 @dataclass(frozen=True)
 class Value:
@@ -25,6 +27,8 @@ class View:
     """A strided piece of memory: base pointer, offset, and one stride a dimension.
 
     Offset and strides count elements, or bytes if `addressed`. most: what is known of how large each size can be.
+    rests: what sizes can leave when divided by bounds.MODULUS, where that is known.
+    origin: the offset in terms of what the linalg level works it out from.
     """
 
     base: str
@@ -33,4 +37,6 @@ class View:
     strides: tuple[str | int, ...] = ()
     sizes: tuple[str | int, ...] = ()
     most: tuple[int | None, ...] = ()
+    rests: tuple[frozenset[int] | None, ...] = ()
     addressed: bool = False
+    origin: Poly | None = None

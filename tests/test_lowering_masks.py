@@ -6,7 +6,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from torch_rvv.lowering.bounds import upper_bound
+from torch_rvv.lowering.bounds import remainders, upper_bound
 from torch_rvv.lowering.lmul import choose, pressure
 from torch_rvv.lowering.mlir import context, ir
 
@@ -56,7 +56,10 @@ def test_bounds_of_sizes_are_read_from_their_minima():
         module = ir.Module.parse(INDICES)
         operations = list(module.body.operations[0].regions[0].blocks[0].operations)
         found = [upper_bound(op.operation.results[0]) for op in operations[:-1]]
+        left = [remainders(op.operation.results[0]) for op in operations[:-1]]
     assert found == [64, 33, None, -64, 0, 33, 33, 0, 33, None, None, 64]
+    left = [set(rests) if rests is not None else None for rests in left]
+    assert left == [{0}, {1}, None, {0}, {0}, {1}, {0, 1}, {0}, {0, 1}, {0}, {1}, {0, 1}]
 
 
 GUARDED = """scf.if %some {
