@@ -11,8 +11,9 @@
         store C
 
 Rows × LMUL is the largest tile that leaves room for two B vectors: 6 × 4 in 32 registers, the best of those
-measured on the X60 model (15 of 16 FLOP a cycle); narrow matrices take smaller LMUL and more rows. Taken only
-where C and B are unit-stride along n and the body is one multiply-add; anything else is an ordinary nest.
+measured on the X60 model (15 of 16 FLOP a cycle); narrow matrices take smaller LMUL and more rows, as do the columns
+that are left over from whole strips, if those are known to be few. Taken only where C and B are unit-stride along n
+and the body is one multiply-add; anything else is an ordinary nest.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch_rvv.lowering.bounds import MODULUS
 from torch_rvv.lowering.operations import Operations, bits_of
 from torch_rvv.lowering.writer import Writer
 
 # Registers hold rows*LMUL of accumulators and 2*LMUL of B.
 ROWS = {4: 6, 2: 8, 1: 8}
+# What a column costs at an LMUL, the fewer products a loaded element has the more.
+COST = {4: 1.0, 2: 1.1, 1: 1.6}
 UNROLL = 4
 # A call that becomes a label, across which LLVM moves no instructions.
 HERE = "torch_rvv.here"
@@ -45,7 +49,8 @@ class Access:
 @dataclass(frozen=True)
 class Contraction:
     """A nest that this file can write. elem: the type of C, narrow: of A and B, the same or half as wide. most: how
-    large each size can be. outer: batch dimensions. row is None for a single row."""
+    large each size can be; rests: what it leaves, as nest.Nest has it. outer: batch dimensions. row: None for a single
+    one."""
 
     a: Access
     b: Access
@@ -54,6 +59,7 @@ class Contraction:
     narrow: str
     sizes: list[str | int]
     most: list[int | None]
+    rests: list[frozenset[int] | None]
     outer: list[int]
     row: int | None
     column: int
@@ -113,7 +119,9 @@ def _roles(nest: Any, a: Any, b: Any, c: Any) -> Contraction | None:
     outer = [d for d in others if d != row]
     dims = range(len(nest.sizes))
     accesses = [Access(o.view.base, o.view.offset, {d: o.stride(d) for d in dims}) for o in (a, b, c)]
-    return Contraction(*accesses, c.view.elem, a.view.elem, nest.sizes, nest.most, outer, row, column, depth)
+    return Contraction(
+        *accesses, c.view.elem, a.view.elem, nest.sizes, nest.most, nest.rests, outer, row, column, depth
+    )
 
 
 class Kernel:
@@ -125,14 +133,19 @@ class Kernel:
 
     def __init__(self, contraction: Contraction, operations: Operations, writer: Writer, lmul: int | None):
         self.of, self.operations, self.w = contraction, operations, writer
-        self.lmul = self._lmul(lmul)
-        self.rows = 1 if contraction.row is None else ROWS[self.lmul]
-        self.lanes = max(2, self.lmul * 64 // bits_of(contraction.elem))
-        self.vector = f"vector<[{self.lanes}]x{contraction.elem}>"
-        self.narrow = f"vector<[{self.lanes}]x{contraction.narrow}>"
-        self.masks = f"vector<[{self.lanes}]xi1>"
+        self._widen(self._lmul(lmul))
+        self.leftover = leftover(contraction, self.lmul)
         self.begin: Callable[[str, str], str] | None = None
         self.end: Callable[[str, str, str], None] | None = None
+
+    def _widen(self, lmul: int) -> None:
+        """Strips of an LMUL from now on."""
+        of, self.lmul = self.of, lmul
+        self.rows = 1 if of.row is None else ROWS[lmul]
+        self.lanes = max(2, lmul * 64 // bits_of(of.elem))
+        self.vector = f"vector<[{self.lanes}]x{of.elem}>"
+        self.narrow = f"vector<[{self.lanes}]x{of.narrow}>"
+        self.masks = f"vector<[{self.lanes}]xi1>"
 
     def limit(self, rows: str | int) -> None:
         """Write only so many rows."""
@@ -223,9 +236,7 @@ class Kernel:
     def write(self) -> None:
         """The whole nest."""
         w = self.w
-        self.mask = w.op(f"arith.constant dense<true> : {self.masks}")
         self.true = w.op("arith.constant true")
-        self.factor = w.op(f"arith.constant {self.lanes} : i32")
         # Rounding as the machine is set to; what lies behind the length may be anything.
         self.mode, self.policy = (w.op(f"arith.constant {n} : i64") for n in (7, 3))
         steps = self.of.sizes[self.of.depth]
@@ -251,21 +262,34 @@ class Kernel:
             self._outer(rest, {**at, dim: iv})
 
     def _strips(self, at: dict[int, str | int]) -> None:
-        with self._strip_loop() as j:
-            self._rows({**at, self.of.column: j})
+        w, size, wide = self.w, self.index(self.of.sizes[self.of.column]), self.lmul
+        narrow = self.leftover
+        if narrow is None:
+            with self._strip_loop() as j:
+                self._rows({**at, self.of.column: j})
+            return
+        strip = w.op(f"arith.muli {w.op('vector.vscale')}, {w.constant(self.lanes)} : index")
+        whole = w.op(f"arith.subi {size}, {w.op(f'arith.remui {size}, {strip} : index')} : index")
+        for lmul, start, end in ((wide, w.constant(0), whole), (narrow, whole, size)):
+            self._widen(lmul)
+            with self._strip_loop(start, end) as j:
+                self._rows({**at, self.of.column: j})
+        self._widen(wide)
 
     @contextmanager
-    def _strip_loop(self) -> Iterator[str]:
-        """A loop over strips of columns: the first column of each."""
+    def _strip_loop(self, begin: str | None = None, end: str | None = None) -> Iterator[str]:
+        """A loop over strips of columns, all of them if nothing else is said: the first column of each."""
         w = self.w
-        size = self.index(self.of.sizes[self.of.column])
+        begin, end = begin or w.constant(0), end or self.index(self.of.sizes[self.of.column])
+        self.mask = w.op(f"arith.constant dense<true> : {self.masks}")
+        factor = w.op(f"arith.constant {self.lanes} : i32")
         start, j = w.fresh("at"), w.fresh("j")
-        with w.block(f"{w.fresh('loop')} = scf.while ({start} = {w.constant(0)}) : (index) -> index {{", "} do {"):
-            w.line(f"scf.condition({w.op(f'arith.cmpi slt, {start}, {size} : index')}) {start} : index")
+        with w.block(f"{w.fresh('loop')} = scf.while ({start} = {begin}) : (index) -> index {{", "} do {"):
+            w.line(f"scf.condition({w.op(f'arith.cmpi slt, {start}, {end} : index')}) {start} : index")
         with w.block(f"^bb0({j}: index):"):
-            left = w.op(f"arith.index_cast {w.op(f'arith.subi {size}, {j} : index')} : index to i64")
+            left = w.op(f"arith.index_cast {w.op(f'arith.subi {end}, {j} : index')} : index to i64")
             self.evl = w.op(
-                f'llvm.call_intrinsic "llvm.experimental.get.vector.length"({left}, {self.factor}, {self.true})'
+                f'llvm.call_intrinsic "llvm.experimental.get.vector.length"({left}, {factor}, {self.true})'
                 " : (i64, i32, i1) -> i32"
             )
             self.length = w.op(f"arith.extui {self.evl} : i32 to i64")
@@ -410,4 +434,20 @@ class Kernel:
     def described(self) -> dict[str, Any]:
         """What explain tells of it."""
         fused = {"begins": self.begin is not None, "ends": self.end is not None}
-        return {"lmul": self.lmul, "live": self.rows + 2, "gathers": 0, "rows": self.rows, **fused}
+        found = {"lmul": self.lmul, "live": self.rows + 2, "gathers": 0, "rows": self.rows, **fused}
+        return found if self.leftover is None else {**found, "leftover": self.leftover}
+
+
+def leftover(of: Contraction, lmul: int) -> int | None:
+    """The LMUL for the columns that are left over from whole strips, where a smaller one does them sooner; None where
+    it does not, or too little is known of how many they are."""
+    lanes = lmul * BITS // bits_of(of.elem)
+    rests = of.rests[of.column] if lmul == 4 and MODULUS % lanes == 0 else None
+    left = {rest % lanes for rest in rests or ()} - {0}
+
+    def cost(smaller: int) -> float:
+        return sum(-(-n // (lanes * smaller // lmul)) * smaller * COST[smaller] for n in left)
+
+    # A vector has two lanes at least.
+    best = min((m for m in (2, 1) if m * 64 >= 2 * bits_of(of.elem)), key=cost)
+    return best if left and cost(best) < cost(lmul) else None
