@@ -39,7 +39,7 @@ class Space:
     """The iterations of a loop nest: index (d0, d1, ...) with 0 <= d < min(size, *high[d]).
 
     facts: forms that are > 0 everywhere in it. edges: forms of one dim that would have to be > 0 for reads not to need
-    a mask, each with how many reads; masked: how many reads those are in all.
+    a mask, each with how many reads; masked: how many reads those are in all. closed: not worth further pieces.
     """
 
     shape: tuple[int, ...]
@@ -52,6 +52,7 @@ class Space:
     facts: frozenset[Linear] = frozenset()
     edges: dict[Dim, dict[Linear, int]] = field(default_factory=dict)
     masked: int = 0
+    closed: bool = False
 
     @staticmethod
     def over(shape: tuple[int, ...], start: dict[int, int] | None = None) -> Space:

@@ -41,12 +41,12 @@ class Bound:
 def pieces(space: Space, roots: Sequence[Root], writer: Writer) -> list[Space]:
     """The space in pieces by the masks that were in the way of its reads (`Space.edges`); none where that cannot be or
     does not pay. Writes where pieces begin and end."""
-    if space.splits or not all(isinstance(r, Store | Fill) and not isinstance(r, Scan) for r in roots):
+    if space.splits or space.closed or not all(isinstance(r, Store | Fill) and not isinstance(r, Scan) for r in roots):
         return []
     found = _dimension(space)
     if found is None:
         return []
-    dim, bounds = found
+    dim, bounds, shared = found
     size = writer.at_most(space.high.get(dim, []), dim.size)
     places = list(dict.fromkeys(b.at for b in bounds))
     ends = [writer.constant(0)]
@@ -62,7 +62,11 @@ def pieces(space: Space, roots: Sequence[Root], writer: Writer) -> list[Space]:
         start = Poly.of(Atom(begin, nonnegative=True)) if number else ZERO
         most = [_most(at - (places[number - 1] if number else ZERO)) for at in places[number : number + 1] or beyond]
         counts = [Poly.of(Atom(count, nonnegative=True)), *(Poly(n) for n in most if n is not None)]
-        made.append(space.part(dim, start, counts, _facts(bounds, places, number)))
+        facts = _facts(bounds, places, number)
+        part = space.part(dim, start, counts, facts)
+        # Where some masks fail and others hold, pieces of pieces would be many and small.
+        part.closed = not shared and any(b.form not in facts for b in bounds)
+        made.append(part)
     return made
 
 
@@ -80,15 +84,15 @@ def _most(length: Poly) -> int | None:
     return max(length.terms.get((), 0), 0) if Poly(rest).nonnegative else None
 
 
-def _dimension(space: Space) -> tuple[Dim, list[Bound]] | None:
-    """The dimension to take apart, and its bounds in ascending order."""
+def _dimension(space: Space) -> tuple[Dim, list[Bound], bool] | None:
+    """The dimension to take apart, its bounds in ascending order, and whether all reads have all of them."""
     last = max(space.edges, key=space.dims.index, default=None)
     for dim, forms in space.edges.items():
         shared = all(count == space.masked for count in forms.values())
         pays = space.masked > 1 or dim.size >= LONG
         bounds = _ordered([_bound(form, dim) for form in forms]) if pays and (shared or dim is last) else None
         if bounds is not None:
-            return dim, bounds
+            return dim, bounds, shared
     return None
 
 
