@@ -1,6 +1,6 @@
 """LMUL from live values: how many vectors a loop body keeps at once decides how wide each may be.
 
-    3 vectors alive → LMUL 8 (four groups of eight registers, one of them for masks); 7 → 4; 15 → 2; else 1
+    3 vectors alive → LMUL 8 (four groups of eight registers, one of them for masks); 9 → 4; 15 → 2; else 1
 
 Counted on the vector-level text of the body, before instruction selection.
 """
@@ -14,15 +14,17 @@ from torch_rvv.lowering.operations import bits_of
 LMULS = (8, 4, 2, 1)
 # Vectors that may live at once, v0 kept for masks: 32 registers in groups of LMUL.
 LIVE_LIMIT = {8: 3, 4: 8, 2: 15, 1: 31}
+# How many more than that do less harm, stored and loaded again, than strips half as long.
+SPILLED = {4: 1}
 
 
 VLEN = 256  # for which code is to be fast
 
 
 def choose(live: int, length: int | None = None, width: int = 32) -> int:
-    """The largest LMUL at which so many vectors fit the registers; no larger than a row of `length` elements of
-    `width` bits fills."""
-    fits = next((m for m in LMULS if live <= LIVE_LIMIT[m]), 1)
+    """The largest LMUL at which so many vectors fit the registers, or nearly do; no larger than a row of `length`
+    elements of `width` bits fills."""
+    fits = next((m for m in LMULS if live <= LIVE_LIMIT[m] + SPILLED.get(m, 0)), 1)
     if length is None:
         return fits
     return min(fits, next((m for m in reversed(LMULS) if m * VLEN >= length * width), 8))
