@@ -4,6 +4,7 @@ what is cheaper said otherwise.
     (p + s) - s, of integers  →  p        a product of unsigned bytes is written as one of signed bytes and a
                                           correction (decompositions.py), which torchao's graphs subtract again
     max pool, 3 x 3           →  3 x 1, then 1 x 3: two times three elements, and the first three side by side
+    1 + tanh(u)               →  2 * sigmoid(2u), which is fewer instructions, and exact where the sum is near 0
 
 RULES: operator → rule(node) → the node that takes its place, or None.
 """
@@ -81,8 +82,26 @@ def separated_max_pool(node: Node) -> Node | None:
     return pool
 
 
+def gate(node: Node) -> Node | None:
+    """1 + tanh(u), as in GELU; where nobody else needs the tanh."""
+    tanh, one = node.args[:2]
+    if not isinstance(tanh, Node) or tanh.target != aten.tanh.default or len(tanh.users) > 1 or node.kwargs:
+        return None
+    if isinstance(one, Node) or one != 1 or not node.meta["val"].is_floating_point():
+        return None
+    (found,) = tanh.args
+    with node.graph.inserting_before(node):
+        for operator_, args in ((aten.mul.Tensor, (2.0,)), (aten.sigmoid.default, ()), (aten.mul.Tensor, (2.0,))):
+            assert isinstance(found, Node)
+            value = operator_(found.meta["val"], *args)
+            found = node.graph.call_function(operator_, (found, *args))
+            found.meta["val"] = value
+    return cast(Node, found)
+
+
 RULES: dict[Any, Callable[[Node], Node | None]] = {
     aten.sub.Tensor: cancelled_sum,
+    aten.add.Tensor: gate,
     max_pool: separated_max_pool,
     aten.max_pool2d_with_indices.default: separated_max_pool,
     aten.max_pool3d_with_indices.default: separated_max_pool,
