@@ -65,7 +65,10 @@ class Anchored:
 
 
 def anchored(nest: Nest, vector: int | None) -> dict[Operand, Anchored]:
-    """The reads in lanes that have neighbours."""
+    """The reads in lanes that have neighbours; none where a body branches, for what is read in a branch is known there
+    only."""
+    if any(len(op.operation.regions) for op in nest.block.operations):
+        return {}
     found: dict[Operand, Anchored] = {}
     firsts: dict[Any, Operand] = {}
     for operand in nest.operands:

@@ -35,6 +35,14 @@ def in_place(x, columns: tl.constexpr, R: tl.constexpr, C: tl.constexpr):
     tl.store(x + i * columns + j, value)
 
 
+@triton.jit
+def with_a_branch(x, which, out, W: tl.constexpr, R: tl.constexpr, C: tl.constexpr):
+    i, j = tl.arange(0, R)[:, None], tl.arange(0, C)[None, :]
+    at = i * W + j
+    far = tl.load(x + at + 2, mask=tl.load(which + at) > 0, other=0.0)
+    tl.store(out + i * C + j, (tl.load(x + at) + tl.load(x + at + 1)) * far)
+
+
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """Launch a kernel as it is, and with neither rows nor reads shared."""
@@ -90,6 +98,15 @@ def test_rows_that_are_written_over_what_is_read_are_right(run):
     want[:16, :64] += x[:16, 1:]
     run(in_place, (1,), x, 65, plain=False, R=16, C=64)
     assert torch.equal(x, want)
+
+
+@pytest.mark.board
+def test_a_body_with_masks_of_data_reads_by_itself(run):
+    x, out = torch.randn(16, 40), torch.empty(16, 32)
+    which = torch.randint(0, 2, (16, 40), dtype=torch.int32)
+    run(with_a_branch, (1,), x, which, out, plain=False, W=40, R=16, C=32)
+    far = torch.where(which > 0, x.roll(-2, 1), torch.zeros(()))
+    torch.testing.assert_close(out, ((x + x.roll(-1, 1)) * far)[:, :32])
 
 
 INDICES = """func.func @f(%pid: i32, %x: index) {
