@@ -27,6 +27,8 @@ from torch_rvv.lowering.writer import Writer
 BOUNDS = 4
 # Where one read alone is masked, pieces pay for rows that are long.
 LONG = 64
+# Lines of bodies at most, of all pieces together: as long as the whole body, each.
+LINES = 1500
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,13 @@ class Bound:
     rising: bool
 
 
-def pieces(space: Space, roots: Sequence[Root], writer: Writer) -> list[Space]:
+def pieces(space: Space, roots: Sequence[Root], writer: Writer, length: int) -> list[Space]:
     """The space in pieces by the masks that were in the way of its reads (`Space.edges`); none where that cannot be or
-    does not pay. Writes where pieces begin and end."""
+    does not pay. Writes where pieces begin and end. length: of the body, in lines."""
     if space.splits or space.closed or not all(isinstance(r, Store | Fill) and not isinstance(r, Scan) for r in roots):
         return []
     found = _dimension(space)
-    if found is None:
+    if found is None or length * (len(found[1]) + 1) > LINES:
         return []
     dim, bounds, shared = found
     size = writer.at_most(space.high.get(dim, []), dim.size)

@@ -402,11 +402,11 @@ class ToLinalg:
         """Try the group; where // or % stands in the way, again with a dim as two, or with loops over quotients
         around it."""
         space = group.space
-        trial = Writer()
-        Generic(group, trial, self.domain, self.accesses).write(dry=True)
+        trial = Generic(group, Writer(), self.domain, self.accesses)
+        trial.write(dry=True)
         plans = plan(space)
         if not plans:
-            self._pieces(group)
+            self._pieces(group, len(trial.body_writer.lines))
             return
         whole = next((plan for plan in plans if divides(space, *plan)), None)
         if whole is not None:
@@ -415,11 +415,12 @@ class ToLinalg:
             return
         self._nest(group, plans)
 
-    def _pieces(self, group: Group) -> None:
-        """The group, in pieces if masks are in its way: but what begins and ends products is for register tiles."""
+    def _pieces(self, group: Group, length: int) -> None:
+        """The group, in pieces if masks are in its way: but what begins and ends products is for register tiles.
+        length: of its body."""
         roots = [p.root for p in group.parts]
         product = group.apart or any(getattr(r, "buffer", None) in self.sums for r in roots)
-        pieces = interior.pieces(group.space, roots, self.writer) if not product else []
+        pieces = interior.pieces(group.space, roots, self.writer, length) if not product else []
         for piece in pieces:
             self._split(Group(piece, group.parts))
         if not pieces:
