@@ -23,7 +23,8 @@ def upper_bound(value: Any) -> int | None:
     return rule(op) if rule else None
 
 
-def _constant(op: Any) -> int:
+def constant(op: Any) -> int:
+    """The number of an arith.constant."""
     return int(str(op.attributes["value"]).split(" : ")[0])
 
 
@@ -55,7 +56,7 @@ def _is_argument(value: Any) -> bool:
 
 
 _RULES: dict[str, Callable[[Any], int | None]] = {
-    "arith.constant": _constant,
+    "arith.constant": constant,
     "arith.minsi": _smaller,
     "arith.maxsi": _larger,
     "arith.addi": _sum,
@@ -70,7 +71,7 @@ def remainders(value: Any) -> Remainders | None:
     """What an integer or index of MLIR can leave when it is divided by MODULUS, or None."""
     op = producer(value)
     if op is not None and op.name == "arith.constant":
-        return frozenset({_constant(op) % MODULUS})
+        return frozenset({constant(op) % MODULUS})
     if op is None or op.name not in _REMAINDERS:
         return None
     return _REMAINDERS[op.name](*map(remainders, op.operands))

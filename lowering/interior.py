@@ -9,7 +9,8 @@
 Without masks reads are affine, and what f takes from elsewhere (a channel's scale, the root of its variance) is worked
 out once and not lane by lane. The ends of the pieces are worked out at run time, so pieces may be empty. Limits:
 statements that store element by element; bounds of one dimension each, at known distances from each other or one at
-each end. Outer dimensions are taken apart only if all reads have the same bounds there: the body is written few times.
+each end. A dimension outside of another one that is bounded is taken apart first only if all reads have the same bounds
+there, else within the inner one's piece where all masks hold: the body is written few times.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torch_rvv.lowering.bounds import constant
 from torch_rvv.lowering.linear import Atom, Poly
 from torch_rvv.lowering.mlir import producer
 from torch_rvv.lowering.nest import Nest, Operand
@@ -34,12 +35,8 @@ class Origins:
         return self._known[value]
 
 
-def _number(_: Origins, op: Any) -> Poly:
-    return Poly(int(str(op.attributes["value"]).split(" : ")[0]))
-
-
 _RULES: dict[str, Callable[[Origins, Any], Poly]] = {
-    "arith.constant": _number,
+    "arith.constant": lambda _, op: Poly(constant(op)),
     "arith.addi": lambda origins, op: origins.of(op.operands[0]) + origins.of(op.operands[1]),
     "arith.subi": lambda origins, op: origins.of(op.operands[0]) - origins.of(op.operands[1]),
     "arith.muli": lambda origins, op: origins.of(op.operands[0]) * origins.of(op.operands[1]),
