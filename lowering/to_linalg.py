@@ -21,6 +21,7 @@ from typing import Any
 from torch_rvv.lowering import interior, matrixunit, scan
 from torch_rvv.lowering.access import Index, Space, Split
 from torch_rvv.lowering.body import memory, memory_type
+from torch_rvv.lowering.disjoint import disjoint
 from torch_rvv.lowering.generic import Generic, Group, Part, without
 from torch_rvv.lowering.graph import Graph
 from torch_rvv.lowering.hazards import elementwise, every, may_alias
@@ -347,11 +348,15 @@ class ToLinalg:
                 continue
             base = writer.pointer.args[0]
             if isinstance(other, Store | Atomic) and other.pointer is not None:
-                if may_alias(base, other.pointer.args[0], self.noalias):
+                if may_alias(base, other.pointer.args[0], self.noalias) and not self._apart(first, second):
                     return True
             if any(n.kind == "load" and may_alias(base, n.args[0].args[0], self.noalias) for n in reads):
                 return True
         return False
+
+    def _apart(self, first: Root, second: Root) -> bool:
+        assert self.pending is not None
+        return disjoint(first, second, self.pending.space)
 
     def flush(self) -> None:
         """Write the pending group."""

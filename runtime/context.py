@@ -15,7 +15,8 @@ from torch_rvv.knobs import CodegenOptions
 class Placement:
     """A device specification (see get_device) and the options that kernels are compiled with.
 
-    gemm, conv, attention: who does matrix products and the like, "rvv", "aten" or "auto".
+    gemm, conv, attention: who does matrix products and the like, "rvv", "aten" or "auto". winograd: whether
+    3 x 3 convolutions may go by tiles.
     """
 
     device: Any = None
@@ -23,6 +24,7 @@ class Placement:
     gemm: str = "auto"
     conv: str = "auto"
     attention: str = "auto"
+    winograd: bool = True
 
 
 _placement: ContextVar[Placement | None] = ContextVar("torch_rvv_placement", default=None)

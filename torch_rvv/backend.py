@@ -32,6 +32,7 @@ OPTIONS = {
     "gemm": "who does matrix products: rvv, aten, or auto (default), where it pays",
     "conv": "who does convolutions, likewise",
     "attention": "who does scaled dot-product attention, likewise",
+    "winograd": "3 x 3 convolutions by Winograd's tiles where that is faster: True (default), False",
 }
 # What makes a compile one of ours: not for the user to change.
 FIXED = ("cpu_backend", "fx_wrapper", "cpp_wrapper", "inductor_choices_class")
@@ -84,7 +85,7 @@ def rvv(
 ) -> Callable[..., Any]:
     """Compile an FX graph for RISC-V with the vector extension; returns a callable.
 
-    mode: as torch.compile's. options: "target", "device", "lmul", or any option of Inductor's. Raises
+    mode: as torch.compile's. options: those of OPTIONS, or any option of Inductor's. Raises
     OptionError for an unknown option or value.
     """
     check_alone()
@@ -100,7 +101,9 @@ def rvv(
     for kind, value in who.items():
         if value not in ("rvv", "aten", "auto"):
             raise OptionError(f"{kind}={value!r}: nobody by that name", hint="Known: rvv, aten, auto.")
-    placement = Placement(device=ours.get("device"), codegen=codegen, **who)
+    if not isinstance(ours.get("winograd", True), bool):
+        raise OptionError(f"winograd={ours['winograd']!r} is not a choice", hint="Known: True, False.")
+    placement = Placement(device=ours.get("device"), codegen=codegen, winograd=ours.get("winograd", True), **who)
     inductor.register()
     freezing.register()
     patches = inductor.patches(theirs)

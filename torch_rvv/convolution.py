@@ -2,6 +2,7 @@
 
     correlate         weights (O, C*k) @ patches (C*k, pixels): the patches are never stored as a whole, since Inductor
                       computes them where the product reads them (implicit GEMM)
+                      3 x 3: by tiles, where that is faster (winograd.py)
     depthwise         a sum over the taps of the kernel, an elementwise kernel
     spread            a transposed convolution: so many correlations as there are phases of the stride, each with the
                       taps that meet its pixels, interleaved. No product with inserted zeros.
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._inductor.inductor_prims import fma
 
+from torch_rvv import winograd
 from torch_rvv.obstacles import FLOATS, left_to_aten
 from torch_rvv.stored import stored
 
@@ -118,6 +120,9 @@ def _obstacles(x: Tensor, weight: Tensor) -> tuple[tuple[bool, str], ...]:
 
 def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """The convolution of neural networks."""
+    tiled = winograd.correlate(x, weight, geometry)
+    if tiled is not None:
+        return tiled
     depthwise = geometry.groups == x.shape[1] and weight.shape[1] == 1 and weight.shape[0] == geometry.groups
     if any(geometry.padding):
         x = _padded(x, geometry.padding, geometry.padding)

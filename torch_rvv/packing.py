@@ -1,20 +1,25 @@
-"""Constant right operands of products, in the order in which products read them.
+"""Constant weights, in the form in which products read them.
 
     mm(x, permute(weight, [1, 0]))   →   mm(x, packed)         packed: the weight's transpose, contiguous
+    split_filter(weight)             →   packed                its tiles (winograd.py)
 
 A linear layer keeps its weight as (columns, depth); a product reads rows of columns. Where the weight is a constant
-(options={"freezing": True}, under torch.no_grad()) it is turned round once, at compile time, and not at each run. The
+(options={"freezing": True}, under torch.no_grad()) it is packed once, at compile time, and not at each run. The
 original goes if nothing else in the graph reads it; what a module holds besides goes with Inductor's
 freezing_discard_parameters.
 """
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch.fx import GraphModule, Node
 from torch.utils._python_dispatch import _disable_current_modes
+
+from torch_rvv import winograd
 
 aten = torch.ops.aten
 # Product → which argument is the right operand.
@@ -35,38 +40,62 @@ def _only_right(node: Node) -> bool:
     )
 
 
-def _turned(node: Node) -> Any:
-    """The constant that a permutation should be, or None if it should stay what it is."""
-    if node.target != aten.permute.default:
+def _constant(source: Any, reader: Node) -> torch.Tensor | None:
+    """The tensor that a node stands for, if it is a constant that nobody else reads."""
+    if not isinstance(source, Node) or source.op != "get_attr" or set(source.users) != {reader}:
         return None
-    source, order = node.args[0], cast("list[int]", node.args[1])
-    if not isinstance(source, Node) or source.op != "get_attr":
+    weight = getattr(source.graph.owning_module, str(source.target))
+    return weight.detach() if isinstance(weight, torch.Tensor) else None
+
+
+def _turned(node: Node) -> torch.Tensor | None:
+    """What a permutation of a weight should be, or None if it should stay what it is."""
+    weight = _constant(node.args[0], node)
+    if weight is None or not _only_right(node):
         return None
-    weight = getattr(node.graph.owning_module, str(source.target))
-    if not isinstance(weight, torch.Tensor) or set(source.users) != {node} or not _only_right(node):
+    view = weight.permute(cast("list[int]", node.args[1]))
+    return None if view.stride(-1) == 1 or view.numel() == 0 else view.contiguous()
+
+
+def _tiled(node: Node) -> torch.Tensor | None:
+    """The tiles of a filter."""
+    launched = node.args[0]
+    assert isinstance(launched, Node)
+    if not winograd.splits_filter(launched):
         return None
-    with _disable_current_modes():  # Constants are real among fake tensors.
-        view = weight.detach().permute(order)
-        return None if view.stride(-1) == 1 or view.numel() == 0 else view.contiguous()
+    weight = _constant(cast("dict[str, Any]", launched.kwargs["kwargs"])["w"], launched)
+    return None if weight is None else winograd.plain_filter_tiles(weight)
+
+
+RULES: dict[Any, Callable[[Node], torch.Tensor | None]] = {aten.permute.default: _turned, operator.getitem: _tiled}
+
+
+def _erase(graph: GraphModule, node: Node) -> None:
+    """A node and what only it reads; with constants, what they are."""
+    read = node.all_input_nodes
+    graph.graph.erase_node(node)
+    if node.op == "get_attr":
+        delattr(graph, str(node.target))
+    for one in read:
+        if not one.users and one.op != "placeholder":
+            _erase(graph, one)
 
 
 def pack(graph: GraphModule) -> GraphModule:
-    """Turn constants round, in place."""
+    """Pack constants, in place."""
     changed = False
     for number, node in enumerate(list(graph.graph.nodes)):
-        packed = _turned(node)
+        with _disable_current_modes():  # Constants are real among fake tensors.
+            packed = RULES[node.target](node) if node.target in RULES else None
         if packed is None:
             continue
-        (source,) = node.all_input_nodes
         name = f"_rvv_packed_{number}"
         graph.register_buffer(name, packed)
         with graph.graph.inserting_before(node):
             constant = graph.graph.get_attr(name)
         constant.meta["val"] = node.meta["val"].contiguous()
         node.replace_all_uses_with(constant)
-        graph.graph.erase_node(node)
-        graph.graph.erase_node(source)
-        delattr(graph, str(source.target))
+        _erase(graph, node)
         changed = True
     if changed:
         graph.recompile()
