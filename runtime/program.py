@@ -228,12 +228,10 @@ class Program:
         if self._home is not device:
             self._move(device)
         values: list[Any] = [None] * self.size
-        for number, value in self.constants.items():
-            values[number] = value
-        for number, value in zip(self.inputs, inputs, strict=True):
-            values[number] = value
-        inputs.clear()
-        del value
+        for number in self.constants:
+            values[number] = self.constants[number]
+        for number in reversed(self.inputs):
+            values[number] = inputs.pop()
         for step in self.steps:
             step.run(values, device)
             for number in step.frees:

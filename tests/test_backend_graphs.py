@@ -134,6 +134,12 @@ def test_constants_of_the_graph_stay_on_the_device(rvv):
         torch.testing.assert_close(function(x), x * torch.arange(1.0, 8.0) + table)
 
 
+def test_a_graph_without_inputs(rvv):
+    compiled = rvv(lambda: torch.arange(5) * 2 + 1)
+    for _ in range(2):
+        assert torch.equal(compiled(), torch.arange(5) * 2 + 1)
+
+
 def test_sizes_that_aten_calls_take_follow_the_input(rvv):
     function = rvv(lambda x: (x + 1).topk(x.shape[0] // 2, 0).values.sum(1), dynamic=True)
     for n in (6, 9, 40):

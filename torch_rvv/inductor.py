@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import sympy
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import common
-from torch._inductor.codegen.triton import FixedTritonConfig, TritonKernel, TritonScheduling
+from torch._inductor.codegen.triton import FixedTritonConfig, TritonCSEVariable, TritonKernel, TritonScheduling
 from torch._inductor.runtime.hints import ReductionHint
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
@@ -113,6 +113,18 @@ def block_sizes(tiling: dict[str, Any], persistent: bool, inner: bool, least: in
     return blocks
 
 
+class RvvKernel(TritonKernel):
+    """TritonKernel that knows which rows of a reduction there are: an index that is computed from the result is then
+    checked for those only, and not for what a block has too many."""
+
+    def reduction(self, *args: Any, **kwargs: Any) -> Any:
+        result = super().reduction(*args, **kwargs)
+        rows = [tree.mask_name() for tree in self.range_trees if not tree.is_reduction]
+        for variable in result if isinstance(result, tuple) else (result,):
+            cast(TritonCSEVariable, variable).mask_vars.update(rows)
+        return result
+
+
 class RvvChoices(InductorChoices):
     """Inductor's heuristics for RVV: large fixed blocks, rows reduced in one go where their size is known."""
 
@@ -129,7 +141,7 @@ class RvvChoices(InductorChoices):
     def triton_kernel_kwargs(
         self, kernel_cls: type[TritonKernel], features: Any, groups: Sequence[Any], kernel_kwargs: dict[str, Any]
     ) -> dict[str, Any]:
-        if kernel_cls is not TritonKernel or not groups or not isinstance(groups[0], dict):
+        if kernel_cls is not RvvKernel or not groups or not isinstance(groups[0], dict):
             return kernel_kwargs
         tiling = groups[0]
         if gemm.is_product(features):
@@ -160,6 +172,8 @@ class RvvChoices(InductorChoices):
 
 class RvvScheduling(TritonScheduling):
     """TritonScheduling that notes what each kernel computes, for the aten fallback."""
+
+    kernel_type = RvvKernel
 
     def define_kernel(self, src_code: str, node_schedule: Any, kernel: Any) -> str:
         name = super().define_kernel(src_code, node_schedule, kernel)
