@@ -144,3 +144,29 @@ def test_what_stays_in_aten_is_said():
     q, k, v = (torch.randn(1, 2, 20, 16) for _ in range(3))
     report = torch_rvv.explain(F.scaled_dot_product_attention, q, k, v, options={"attention": "aten"})
     assert report.extern and 'options={"attention": "aten"}' in str(report)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_that_inductor_finds_in_a_graph(masked, training):
+    """Written out as products and a softmax; Inductor makes the operator of it when decompositions are done."""
+
+    def written_out(q, k, v, mask):
+        scores = torch.matmul(q, k.transpose(-2, -1)) / 4.0
+        return torch.matmul(torch.softmax(scores + mask if masked else scores, -1), v)
+
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 4, 40, 16, requires_grad=training) for _ in range(3)]
+    mask = torch.randn(2, 1, 1, 40)
+    torch._dynamo.reset()
+    with record.collecting() as graphs:
+        out = torch.compile(written_out, backend="rvv")(*tensors, mask)
+        ours = torch.autograd.grad(out.square().sum(), tensors) if training else ()
+    exact = [t.detach().double().requires_grad_() for t in tensors]
+    wanted = written_out(*exact, mask.double())
+    theirs = torch.autograd.grad(wanted.square().sum(), exact) if training else ()
+    assert not any(g.extern for g in graphs)
+    if not training:
+        assert any("attention_forward" in k.name for g in graphs for k in g.kernels)
+    for mine, other in zip([out, *ours], [wanted, *theirs], strict=True):
+        assert (mine.double() - other).abs().max() <= 2e-5 * other.abs().max()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_gemm import BF16, TOLERANCE
+from test_gemm import BF16, F32, TOLERANCE
 from torch_rvv.runtime import record
 
 import torch_rvv
@@ -100,3 +100,24 @@ def test_what_stays_in_aten_is_said():
     a, b, ends = some(32, 16), some(3, 16, 24), torch.tensor([7, 20, 32], dtype=torch.int32)
     report = torch_rvv.explain(lambda a, b, o: grouped_mm(a, b, offs=o), a, b, ends, options={"gemm": "aten"})
     assert report.extern and 'options={"gemm": "aten"}' in str(report)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_the_operator_of_transformers_and_its_gradients(dtype):
+    """Mixtures of experts: no group at all for one of them, and rows that belong to none."""
+    pytest.importorskip("transformers.integrations.moe")
+    product = torch.ops.transformers.grouped_mm_fallback
+    torch.manual_seed(0)
+    a, b = torch.randn(96, 40).to(dtype).requires_grad_(), torch.randn(5, 40, 136).to(dtype).requires_grad_()
+    ends = [3, 3, 4, 80, 90]
+    torch._dynamo.reset()
+    with record.collecting() as graphs:
+        out = torch.compile(lambda a, b, ends: product(a, b, ends), backend="rvv")(a, b, torch.tensor(ends))
+        weights = torch.randn_like(out)
+        ours = torch.autograd.grad((out * weights).sum(), [a, b])
+    exact = [t.detach().double().requires_grad_() for t in (a, b)]
+    wanted = torch.cat([reference(*exact, ends), torch.zeros(6, 136)])
+    theirs = torch.autograd.grad((wanted * weights).sum(), exact)
+    assert not any(g.extern for g in graphs) and not out[90:].any()
+    for mine, other in zip([out, *ours], [wanted, *theirs], strict=True):
+        assert mine.shape == other.shape and (mine.double() - other).abs().max() <= TOLERANCE[dtype] * other.abs().max()

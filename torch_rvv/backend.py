@@ -13,7 +13,7 @@ from torch._inductor import config, list_mode_options
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 from torch._inductor.virtualized import V
 
-from torch_rvv import decompositions, freezing, graphcache, inductor, pywrapper
+from torch_rvv import decompositions, freezing, graphcache, inductor, late, pywrapper
 from torch_rvv.errors import OptionError
 from torch_rvv.knobs import CodegenOptions, knobs
 from torch_rvv.plugin import ahead
@@ -126,7 +126,9 @@ def rvv(
             functorch_config.patch(bundled_autograd_cache=False),
             config.patch(fx_graph_cache=False),
         ):
-            return graphcache.SavedGraph.of(pywrapper.compile_graph(compile_fx_inner, simplify(graph), args, kwargs))
+            return graphcache.SavedGraph.of(
+                pywrapper.compile_graph(compile_fx_inner, simplify(late.decompose(graph)), args, kwargs)
+            )
 
     with ours_only():
         frozen = config.freezing and not torch.is_grad_enabled()

@@ -38,10 +38,20 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.cat.default: cat,
         aten.silu.default: silu,
     }
+    for name, rule in _FOREIGN.items():
+        if (found := getattr(torch.ops.transformers, name, None)) is not None:
+            rules[found.default] = rule
     for name, rule in (("mm", mm), ("addmm", addmm), ("bmm", bmm), ("_int_mm", int_mm)):
         op = getattr(aten, name).default
         rules[op] = _first(rule, theirs.get(op))
     return {**theirs, **rules}
+
+
+# Operators of the library `transformers`, which has them once it is imported.
+_FOREIGN: dict[str, Callable[..., Any]] = {
+    "grouped_mm_fallback": grouped.mm_of_rows,
+    "grouped_mm_fallback_backward": grouped.mm_of_rows_backward,
+}
 
 
 def _first(rule: Callable[..., Any], other: Callable[..., Any] | None) -> Callable[..., Any]:

@@ -6,10 +6,12 @@
     a (G, M, K), b (G, K, N)   torch.bmm
 
 offsets (G,) are where each group ends. Rows (columns) beyond the last are not written, as in aten. Sums are in f32.
+The library `transformers` has operators of its own for the first form and its gradients, with zeros beyond.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -62,8 +64,8 @@ def grouped_product(
 
 
 def grouped_mm(a: Tensor, b: Tensor, offs: Tensor | None = None, bias: Tensor | None = None,
-               out_dtype: torch.dtype | None = None) -> Any:  # fmt: skip
-    """aten._grouped_mm."""
+               out_dtype: torch.dtype | None = None, make: Callable[..., Tensor] = torch.empty) -> Any:  # fmt: skip
+    """aten._grouped_mm. make: the result before it is written."""
     what = f"grouped product {'x'.join(map(str, a.shape))} @ {'x'.join(map(str, b.shape))}"
     obstacles = (
         (a.dtype not in FLOATS or a.dtype != b.dtype or out_dtype not in (None, a.dtype), "a type that has no kernel"),
@@ -80,7 +82,7 @@ def grouped_mm(a: Tensor, b: Tensor, offs: Tensor | None = None, bias: Tensor | 
     groups = offs.shape[0]
     ragged = BY_ROW if b.dim() == 3 else BY_COLUMN if a.dim() == 3 else BY_STEP
     size = (groups, rows, columns) if ragged == BY_STEP else (rows, columns)
-    out = torch.empty(size, dtype=a.dtype, device=a.device)
+    out = make(size, dtype=a.dtype, device=a.device)
     strides = {
         f"{name}_{axis}": n
         for name, t, axes in (("a", a, "row step"), ("b", b, "step column"), ("c", out, "row column"))
@@ -91,3 +93,15 @@ def grouped_mm(a: Tensor, b: Tensor, offs: Tensor | None = None, bias: Tensor | 
     numbers = {**strides, "rows": rows, "columns": columns, "steps": steps}
     done = launch(grouped_product, grid, {"a": a, "b": b, "c": out, "offsets": offs}, numbers, constants, ["c"])
     return done["c"]
+
+
+def mm_of_rows(a: Tensor, b: Tensor, offs: Tensor) -> Any:
+    """transformers::grouped_mm_fallback."""
+    return grouped_mm(a, b, offs, make=torch.zeros)
+
+
+def mm_of_rows_backward(a: Tensor, b: Tensor, offs: Tensor, grad: Tensor) -> Any:
+    """transformers::grouped_mm_fallback_backward: the gradients of a and b."""
+    by_a = grouped_mm(grad, b.transpose(1, 2), offs, make=torch.zeros)
+    by_b = grouped_mm(a.t(), grad, offs)
+    return NotImplemented if by_a is NotImplemented or by_b is NotImplemented else (by_a, by_b)
