@@ -13,6 +13,7 @@ live at once. Which dimension becomes lanes: nest.py; accumulators: accumulate.p
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,7 +132,7 @@ class NestWriter(Accumulators):
 
     def _side_by_side(self, writers: list[Writer]) -> list[Strip]:
         """The body of a nest without reductions, once for each place of the region: in the order of what it reads,
-        so that what several places read is read once and not kept for long."""
+        so that what several places or results read is read once and not kept for long."""
         copies, operations = [], [op.operation for op in self.nest.block.operations]
         self.loads, self.pointers = {}, {}
         for place in self.region.places():
@@ -142,10 +143,12 @@ class NestWriter(Accumulators):
         self.origin = copies[0][1]
         steps = []
         for number, (_, _, place) in enumerate(copies):
-            reach = 0
+            reach: dict[Any, float] = {}
             for at, op in enumerate(operations[:-1]):
-                reach = max([reach, *self._distances(op, place)])
-                steps.append((reach, number, at))
+                needed = [reach[v] for v in op.operands if v in reach]
+                far = max([*self._distances(op, place), *needed], default=-math.inf)
+                reach.update(dict.fromkeys(op.results, far))
+                steps.append((far, number, at))
         for _, number, at in sorted(steps):
             strip, self.positions, self.place = copies[number]
             strip.operation(operations[at])

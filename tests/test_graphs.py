@@ -114,6 +114,36 @@ def test_cat_pad_roll_and_pooling(rvv):
     )
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_an_index_that_is_a_reductions_result(dynamic, rvv):
+    """Rows that a block has too many would give -1, which is no index."""
+
+    def interpolated(x, bins, table):
+        place = (x[:, None] >= bins).sum(-1, keepdim=True) - 1
+        return table.gather(1, place) + table.gather(1, (x[:, None] - bins).abs().argmin(-1, keepdim=True))
+
+    compiled = rvv(interpolated, dynamic=dynamic)
+    for n in (7, 9):
+        x, bins, table = torch.rand(n), torch.linspace(0, 1, 11).repeat(n, 1), torch.rand(n, 12)
+        assert_same(compiled(x, bins, table), interpolated(x, bins, table))
+
+
+POOLS = [(3, 2, 0), (3, 2, 1), (2, None, 0), (9, None, 0), ((2, 3), (3, 2), (1, 0))]
+
+
+@pytest.mark.parametrize("kernel, stride, padding", POOLS)
+@pytest.mark.parametrize("counted", [True, False])
+def test_gradients_of_means_over_windows_that_end_with_the_image(kernel, stride, padding, counted, rvv):
+    def pooled(x):
+        return F.avg_pool2d(x, kernel, stride, padding, ceil_mode=True, count_include_pad=counted)
+
+    x = torch.randn(2, 3, 8, 7, requires_grad=True)
+    weights = torch.randn_like(pooled(x))
+    ours = torch.autograd.grad((rvv(pooled)(x) * weights).sum(), x)[0]
+    theirs = torch.autograd.grad((pooled(x) * weights).sum(), x)[0]
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_gathers_and_scatters(rvv):
     x, i = torch.randn(50, 9), torch.randint(0, 50, (33,))
     j = torch.randint(0, 9, (50, 4))

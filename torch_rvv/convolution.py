@@ -3,7 +3,7 @@
     correlate         weights (O, C*k) @ patches (C*k, pixels): the patches are never stored as a whole, since Inductor
                       computes them where the product reads them (implicit GEMM)
                       3 x 3: by tiles, where that is faster (winograd.py)
-    depthwise         a sum over the taps of the kernel, an elementwise kernel
+    depthwise         a sum over the taps of the filter, an elementwise kernel; of many taps: depthwise.py
     spread            a transposed convolution: so many correlations as there are phases of the stride, each with the
                       taps that meet its pixels, interleaved. No product with inserted zeros.
     filter_gradient   the result's gradient (O, N*pixels) @ patches (N*pixels, C*k)
@@ -22,41 +22,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch._inductor.inductor_prims import fma
 
-from torch_rvv import winograd
+from torch_rvv import depthwise, winograd
+from torch_rvv.geometry import Geometry, padded
 from torch_rvv.obstacles import FLOATS, left_to_aten
 from torch_rvv.stored import stored
 
 UNROLLED_TAPS = 9
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How the taps of a filter walk over an image, a number a dimension."""
-
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-
-    @staticmethod
-    def of(
-        weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
-    ) -> Geometry:
-        d = weight.dim() - 2
-        strides, paddings, dilations = (tuple(v) * d if len(v) == 1 else tuple(v) for v in (stride, padding, dilation))
-        return Geometry(strides, paddings, dilations, groups)
-
-    def reach(self, kernel: Sequence[int]) -> list[int]:
-        """From the first tap to the last, in each dimension."""
-        return [(k - 1) * step + 1 for k, step in zip(kernel, self.dilation, strict=True)]
-
-    def pixels(self, image: Sequence[int], kernel: Sequence[int]) -> list[int]:
-        """The size of the result of an image that has its padding."""
-        return [(n - reach) // s + 1 for n, reach, s in zip(image, self.reach(kernel), self.stride, strict=True)]
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int],
@@ -123,18 +97,14 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     tiled = winograd.correlate(x, weight, geometry)
     if tiled is not None:
         return tiled
-    depthwise = geometry.groups == x.shape[1] and weight.shape[1] == 1 and weight.shape[0] == geometry.groups
+    apart = geometry.groups == x.shape[1] and weight.shape[1] == 1 and weight.shape[0] == geometry.groups
+    if apart and math.prod(weight.shape[2:]) > UNROLLED_TAPS and depthwise.applies(x, weight, geometry):
+        return depthwise.correlate(x, weight, geometry)
     if any(geometry.padding):
-        x = _padded(x, geometry.padding, geometry.padding)
+        x = padded(x, geometry.padding, geometry.padding)
         # Read by each tap: without its edges that costs less than the copy does, but where few elements are read.
-        x = x if depthwise and any(s > 1 for s in geometry.stride) else stored(x)
-    return _depthwise(x, weight, geometry) if depthwise else _by_product(x, weight, geometry)
-
-
-def _padded(x: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
-    """With so many zeros around; negative ones cut off."""
-    pads = [p for pair in zip(reversed(before), reversed(after), strict=True) for p in pair]
-    return F.pad(x, pads) if any(pads) else x
+        x = x if apart and any(s > 1 for s in geometry.stride) else stored(x)
+    return _depthwise(x, weight, geometry) if apart else _by_product(x, weight, geometry)
 
 
 def _windows(x: Tensor, kernel: Sequence[int], pixels: Sequence[int], geometry: Geometry) -> list[Tensor]:
@@ -228,7 +198,7 @@ def spread(x: Tensor, weight: Tensor, geometry: Geometry, size: Sequence[int]) -
     ]
     start = [min(first for first, _ in axis) for axis in spans]
     after = [max(end for _, end in axis) - n for axis, n in zip(spans, x.shape[2:], strict=True)]
-    x = _padded(x, [-first for first in start], after)
+    x = padded(x, [-first for first in start], after)
     x = stored(x) if any(first < 0 for first in start) or any(n > 0 for n in after) else x
     parts = [
         _phase(x, turned, walk, corner, [b - first for b, first in zip(begin, start, strict=True)], count)
@@ -275,7 +245,7 @@ def filter_gradient(x: Tensor, grad: Tensor, kernel: Sequence[int], geometry: Ge
     needs = [(m - 1) * s + reach for m, s, reach in zip(pixels, geometry.stride, geometry.reach(kernel), strict=True)]
     after = [need - p - size for need, p, size in zip(needs, geometry.padding, x.shape[2:], strict=True)]
     if any((*geometry.padding, *after)):
-        x = stored(_padded(x, geometry.padding, after))
+        x = stored(padded(x, geometry.padding, after))
     patches = _patches(x, kernel, geometry)
     if groups == c == o:
         factors = grad.float().reshape(*grad.shape, *[1] * d)

@@ -5,11 +5,14 @@ _int_mm               of uint8 as of int8 with a correction; with one row or col
 convolution           see convolution.py
 attention             see attention.py
 silu                  x * sigmoid(x)
+avg_pool*_backward    with windows that end with the image: Inductor divides by the whole window's size
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,6 +40,7 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten._grouped_mm.default: grouped.grouped_mm,
         aten.cat.default: cat,
         aten.silu.default: silu,
+        **{op: partial(avg_pool_backward, op, d) for op, d in _POOLS.items()},
     }
     for name, rule in _FOREIGN.items():
         if (found := getattr(torch.ops.transformers, name, None)) is not None:
@@ -167,3 +171,22 @@ def cat(tensors: list[Tensor], dim: int = 0) -> Any:
 def silu(x: Tensor) -> Tensor:
     """aten.silu. Inductor's x / (1 + exp(-x)) divides a vector by a vector: three times the cycles of 1 / vector."""
     return x * torch.sigmoid(x)
+
+
+_POOLS = {aten.avg_pool2d_backward.default: 2, aten.avg_pool3d_backward.default: 3}
+
+
+def avg_pool_backward(operator: Any, d: int, grad: Tensor, x: Tensor, kernel: list[int], stride: list[int],
+                      padding: list[int], ceil_mode: bool, count_include_pad: bool,
+                      divisor: int | None) -> Any:  # fmt: skip
+    """aten.avg_pool2d_backward and 3d, where the last windows go beyond the padding: each gradient is divided by what
+    its window has of image and padding."""
+    if not ceil_mode or not count_include_pad or divisor is not None:
+        return NotImplemented
+    step, around = (list(stride) or list(kernel)), (list(padding) or [0])
+    kernel, step, around = (v * d if len(v) == 1 else list(v) for v in (list(kernel), step, around))
+    for axis, (k, s, p) in enumerate(zip(kernel, step, around, strict=True), grad.dim() - d):
+        begin = torch.arange(grad.shape[axis], device=grad.device) * s - p
+        counted = (begin + k).clamp(max=x.shape[axis] + p) - begin
+        grad = grad * (k / counted).to(grad.dtype).reshape(-1, *[1] * (grad.dim() - 1 - axis))
+    return operator(grad, x, kernel, step, around, True, True, math.prod(kernel))

@@ -12,10 +12,10 @@ those of the sum. Limits: stride and dilation 1, one group, sizes that are numbe
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -23,6 +23,7 @@ from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table, triton
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch.fx import Node
 
+from torch_rvv.geometry import Geometry, padded
 from torch_rvv.knobs import knobs
 from torch_rvv.launch import launch
 from torch_rvv.runtime import record
@@ -155,7 +156,7 @@ def join(
     tl.store(to + width + 1, d.to(kind), mask=right & below)
 
 
-def correlate(x: Tensor, weight: Tensor, geometry: Any) -> Tensor | None:
+def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor | None:
     """convolution.correlate where tiles pay; None elsewhere."""
     if not has_tiles(x, weight, geometry):
         return None
@@ -166,11 +167,11 @@ def correlate(x: Tensor, weight: Tensor, geometry: Any) -> Tensor | None:
         return None
     what = f"convolution {'x'.join(map(str, x.shape))} * {'x'.join(map(str, weight.shape))}"
     record.decide(what, "rvv", f"tiles (Winograd), {times:.1f} times as fast as patches")
-    x = padded(x, geometry.padding, height, width)
+    x = whole_tiles(x, geometry.padding, height, width)
     return joined(torch.bmm(image_tiles(x, height, width), filter_tiles(weight)), x, (n, o, height, width))
 
 
-def has_tiles(x: Tensor, weight: Tensor, geometry: Any) -> bool:
+def has_tiles(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     """Whether a convolution can be done so, and may be."""
     return (
         current_placement().winograd
@@ -191,13 +192,10 @@ def gain(n: int, c: int, o: int, height: int, width: int) -> float:
     return n * height * width * 9 * 2 * c * o / PATCHES / products
 
 
-def padded(x: Tensor, padding: tuple[int, ...], height: int, width: int) -> Tensor:
-    """The image with zeros around it, so that it is whole tiles."""
-    before, after = list(padding), []
-    for size, p, pixels in zip(x.shape[2:], padding, (height, width), strict=True):
-        after.append(pixels + pixels % 2 + 2 - p - size)
-    pads = [before[1], after[1], before[0], after[0]]
-    return stored(F.pad(x, pads)) if any(pads) else x
+def whole_tiles(x: Tensor, padding: Sequence[int], height: int, width: int) -> Tensor:
+    """The image with zeros around it, so that tiles for so many pixels have all of theirs."""
+    sizes = zip(x.shape[2:], padding, (height, width), strict=True)
+    return stored(padded(x, padding, [pixels + pixels % 2 + 2 - p - size for size, p, pixels in sizes]))
 
 
 def image_tiles(x: Tensor, height: int, width: int) -> Tensor:
@@ -265,7 +263,7 @@ def plain_filter_tiles(weight: Tensor) -> Tensor:
 def plain(x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
     """The whole of it in PyTorch's operators, the twin of the kernels."""
     height, width = (size + 2 * p - 2 for size, p in zip(x.shape[2:], padding, strict=True))
-    x = padded(x, padding, height, width)
+    x = whole_tiles(x, padding, height, width)
     d = x.float().unfold(2, 4, 2).unfold(3, 4, 2)
     b = x.new_tensor([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], dtype=torch.float32)
     a = x.new_tensor([[1, 1, 1, 0], [0, 1, -1, -1]], dtype=torch.float32)
