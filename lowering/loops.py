@@ -13,7 +13,9 @@ live at once. Which dimension becomes lanes: nest.py; accumulators: accumulate.p
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -149,19 +151,29 @@ class NestWriter(Accumulators):
                 far = max([*self._distances(op, place), *needed], default=-math.inf)
                 reach.update(dict.fromkeys(op.results, far))
                 steps.append((far, number, at))
-        for _, number, at in sorted(steps):
-            strip, self.positions, self.place = copies[number]
-            strip.operation(operations[at])
+        groups = [list(group) for _, group in itertools.groupby(sorted(steps), key=operator.itemgetter(0))]
+        for now, following in zip([[], *groups], [*groups, []], strict=True):
+            # Reads one step ahead of what waits for them; of a single copy LLVM brings them forward far enough.
+            for _, number, at in following if len(copies) > 1 else ():
+                strip, self.positions, self.place = copies[number]
+                for operand in self._anchored(operations[at]):
+                    strip.get(operand.argument)
+            for _, number, at in now:
+                strip, self.positions, self.place = copies[number]
+                strip.operation(operations[at])
         for strip, self.positions, self.place in copies:
             for output, value in zip(self.nest.outputs, map(strip.get, operations[-1].operands), strict=True):
                 strip.store(*self._place(strip, output), value, None)
         return [strip for strip, _, _ in copies]
 
+    def _anchored(self, op: Any) -> Iterator[Operand]:
+        """The operands of an operation that have neighbours."""
+        used = list(op.operands)
+        return (operand for operand in self.reads if operand.argument in used)
+
     def _distances(self, op: Any, place: dict[int, int]) -> Iterator[int]:
         """How far behind the first of their kind an operation's operands lie."""
-        for operand, read in self.reads.items():
-            if operand.argument in list(op.operands):
-                yield read.after(place) or 0
+        return (self.reads[operand].after(place) or 0 for operand in self._anchored(op))
 
     def _read(self, strip: Strip, operand: Operand) -> Value:
         """An operand's element at the current place."""
