@@ -16,7 +16,7 @@ class Placement:
     """A device specification (see get_device) and the options that kernels are compiled with.
 
     gemm, conv, attention: who does matrix products and the like, "rvv", "aten" or "auto". winograd: whether
-    3 x 3 convolutions may go by tiles.
+    3 x 3 convolutions may go by tiles. frozen: whether parameters are constants.
     """
 
     device: Any = None
@@ -25,6 +25,7 @@ class Placement:
     conv: str = "auto"
     attention: str = "auto"
     winograd: bool = True
+    frozen: bool = False
 
 
 _placement: ContextVar[Placement | None] = ContextVar("torch_rvv_placement", default=None)

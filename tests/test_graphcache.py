@@ -94,7 +94,7 @@ def test_dynamic_sizes_are_found_again_and_still_dynamic(cached):
         compiled = cached(function, dynamic=True)
         for n in (7, 12):
             x = torch.randn(n, 9)
-            assert_same(compiled(x)[0], function(x)[0], ulps=16)
+            torch.testing.assert_close(compiled(x)[0], function(x)[0], rtol=1e-5, atol=1e-5)
         assert found() == ((1, 0) if times else (0, 1))
 
 

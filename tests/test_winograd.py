@@ -124,7 +124,8 @@ def test_where_tiles_are_taken():
     for c, size in ((64, 56), (128, 28), (256, 14), (512, 7)):  # The layers of ResNets.
         assert decides(image(c, size), filters(c, c))
     assert not decides(image(3, 224), filters(64, 3))  # Channels that fill no lanes.
-    assert not decides(image(512, 3), filters(512, 512))  # Filters cost more than pixels save.
+    assert not decides(image(512, 3), filters(512, 512))  # Filters cost more than pixels save ...
+    assert winograd.gain(1, 512, 512, 4, 4, frozen=True) > winograd.LEAST_GAIN > winograd.gain(1, 512, 512, 4, 4)
     assert not decides(image(64, 56), filters(64, 64), winograd=False)
     assert not decides(image(64, 56), filters(64, 64), stride=2)
     assert not decides(image(64, 56), filters(64, 64), padding=2, dilation=2)

@@ -103,7 +103,9 @@ def rvv(
             raise OptionError(f"{kind}={value!r}: nobody by that name", hint="Known: rvv, aten, auto.")
     if not isinstance(ours.get("winograd", True), bool):
         raise OptionError(f"winograd={ours['winograd']!r} is not a choice", hint="Known: True, False.")
-    placement = Placement(device=ours.get("device"), codegen=codegen, winograd=ours.get("winograd", True), **who)
+    frozen = theirs.get("freezing", config.freezing) and not torch.is_grad_enabled()
+    tiles = {"winograd": ours.get("winograd", True), "frozen": bool(frozen)}
+    placement = Placement(device=ours.get("device"), codegen=codegen, **who, **tiles)
     inductor.register()
     freezing.register()
     patches = inductor.patches(theirs)
@@ -131,7 +133,6 @@ def rvv(
             )
 
     with ours_only():
-        frozen = config.freezing and not torch.is_grad_enabled()
         graph, kept = freezing.lift(gm, example_inputs) if frozen else (gm, range(len(example_inputs)))
         inputs = [example_inputs[i] for i in kept]
         compiled: Any = compile_fx(graph, inputs, inner_compile=inner, decompositions=decompositions.table())

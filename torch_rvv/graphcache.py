@@ -43,8 +43,8 @@ def wanted() -> bool:
 def key() -> str:
     """What a compiled graph of ours depends on besides the graph: our source, tools, options."""
     placement = current_placement()
-    who = (placement.gemm, placement.conv, placement.attention, placement.winograd)
-    return "|".join([cachekey.environment_key(), placement.codegen.key(), *who, knobs.fallback])
+    who = (placement.gemm, placement.conv, placement.attention, placement.winograd, placement.frozen)
+    return "|".join([cachekey.environment_key(), placement.codegen.key(), *map(str, who), knobs.fallback])
 
 
 def prepare() -> None:

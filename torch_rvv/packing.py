@@ -64,7 +64,7 @@ def _tiled(node: Node) -> torch.Tensor | None:
     if not winograd.splits_filter(launched):
         return None
     weight = _constant(cast("dict[str, Any]", launched.kwargs["kwargs"])["w"], launched)
-    return None if weight is None else winograd.plain_filter_tiles(weight)
+    return None if weight is None else winograd.packed_filter(weight)
 
 
 RULES: dict[Any, Callable[[Node], torch.Tensor | None]] = {aten.permute.default: _turned, operator.getitem: _tiled}

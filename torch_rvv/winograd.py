@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -34,6 +35,8 @@ from torch_rvv.stored import stored
 # filter's channel takes, a tile's channel, and a tile's result.
 PRODUCT, PATCHES = 13.0, 12.0
 SPLIT_FILTER, SPLIT_IMAGE, JOIN = 19.0, 30.0, 11.0
+# And cycles of main memory for a number: 4 bytes at 7 GB/s and 1.6 GHz.
+MEMORY = 0.91
 LEAST_GAIN = 1.1
 # Results and channels below which lanes stay empty.
 LEAST = 16
@@ -41,6 +44,8 @@ LEAST = 16
 BLOCK = 2048
 # Lanes run along the channels of an image where its rows have fewer tiles, and so would fill few.
 NARROW = 32
+# Elements of a line of a cache.
+LINE = 16
 # Beyond, indices of 32 bits end.
 MOST = 1 << 31
 
@@ -112,12 +117,12 @@ def split_image(
 @triton.jit
 def split_filter(
     w, u, w_result: tl.constexpr, w_channel: tl.constexpr, w_row: tl.constexpr, w_column: tl.constexpr,
-    results: tl.constexpr, channels: tl.constexpr, BC: tl.constexpr, BO: tl.constexpr,
+    results: tl.constexpr, channels: tl.constexpr, row: tl.constexpr, BC: tl.constexpr, BO: tl.constexpr,
 ):  # fmt: skip
     """A block of channels of a block of filters."""
     c, o = tl.program_id(1) * BC + tl.arange(0, BC)[:, None], tl.program_id(0) * BO + tl.arange(0, BO)[None, :]
     inside = (c < channels) & (o < results)
-    at, to, plane = w + o * w_result + c * w_channel, u + c * results + o, channels * results
+    at, to, plane = w + o * w_result + c * w_channel, u + c * row + o, channels * row
     a0, b0, c0, d0 = _filter(*_three(at, w_row, inside))
     a1, b1, c1, d1 = _filter(*_three(at + w_column, w_row, inside))
     a2, b2, c2, d2 = _filter(*_three(at + 2 * w_column, w_row, inside))
@@ -162,7 +167,7 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor | None:
         return None
     n, c, o = x.shape[0], x.shape[1], weight.shape[0]
     height, width = geometry.pixels([s + 2 * p for s, p in zip(x.shape[2:], geometry.padding, strict=True)], (3, 3))
-    times = gain(n, c, o, height, width)
+    times = gain(n, c, o, height, width, current_placement().frozen)
     if times < LEAST_GAIN:
         return None
     what = f"convolution {'x'.join(map(str, x.shape))} * {'x'.join(map(str, weight.shape))}"
@@ -185,11 +190,18 @@ def has_tiles(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     )
 
 
-def gain(n: int, c: int, o: int, height: int, width: int) -> float:
-    """How many times as fast as a product of patches, by the cycles that each takes."""
+def gain(n: int, c: int, o: int, height: int, width: int, frozen: bool = False) -> float:
+    """How many times as fast as a product of patches: by the cycles that each takes, or by what main memory takes
+    where that is longer. frozen: filters are split when the model is compiled."""
     tiles = n * -(-height // 2) * -(-width // 2)
-    products = tiles * (16 * 2 * c * o / PRODUCT + SPLIT_IMAGE * c + JOIN * o) + SPLIT_FILTER * c * o
-    return n * height * width * 9 * 2 * c * o / PATCHES / products
+    cycles = tiles * (16 * 2 * c * o / PRODUCT + SPLIT_IMAGE * c + JOIN * o)
+    moved = 16 * (c * o + 3 * tiles * (c + o))  # What is written is read before and after.
+    if not frozen:
+        cycles += SPLIT_FILTER * c * o
+        moved += (2 * 16 + 9) * c * o
+    pixels = n * height * width
+    direct = max(pixels * 9 * 2 * c * o / PATCHES, MEMORY * (9 * c * o + pixels * (c + o)))
+    return direct / max(cycles, MEMORY * moved)
 
 
 def whole_tiles(x: Tensor, padding: Sequence[int], height: int, width: int) -> Tensor:
@@ -219,13 +231,18 @@ def image_tiles(x: Tensor, height: int, width: int) -> Tensor:
 def filter_tiles(weight: Tensor) -> Tensor:
     """u, (16, C, O)."""
     o, c = weight.shape[:2]
-    u = torch.empty(16, c, o, dtype=torch.float32, device=weight.device)
+    u = torch.empty(16, c, o + spare(o), dtype=torch.float32, device=weight.device)
     constants = {
         **dict(zip(("w_result", "w_channel", "w_row", "w_column"), weight.stride(), strict=True)),
-        "results": o, "channels": c, "BC": 16, "BO": _block(o, BLOCK // 16),
+        "results": o, "channels": c, "row": u.stride(1), "BC": 16, "BO": _block(o, BLOCK // 16),
     }  # fmt: skip
     grid = (-(-o // constants["BO"]), -(-c // 16), 1)
-    return launch(split_filter, grid, {"w": weight, "u": u}, {}, constants, ["u"])["u"]
+    return launch(split_filter, grid, {"w": weight, "u": u}, {}, constants, ["u"])["u"][:, :, :o]
+
+
+def spare(results: int) -> int:
+    """Elements that u has behind each row: rows a large power of two apart would share few lines of a cache."""
+    return LINE if results % 256 == 0 else 0
 
 
 def splits_filter(node: Node) -> bool:
@@ -254,8 +271,13 @@ def _block(size: int, most: int) -> int:
     return 1 << (max(1, min(size, most)).bit_length() - 1)
 
 
+def packed_filter(weight: Tensor) -> Tensor:
+    """What split_filter leaves in memory, for weights that are constants."""
+    return F.pad(plain_filter_tiles(weight), (0, spare(weight.shape[0])))
+
+
 def plain_filter_tiles(weight: Tensor) -> Tensor:
-    """filter_tiles in PyTorch's operators: the twin of the kernel, and for weights that are constants."""
+    """filter_tiles in PyTorch's operators, the twin of the kernel."""
     g = weight.new_tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], dtype=torch.float32)
     return torch.einsum("ai,ocij,bj->abco", g, weight.float(), g).reshape(16, *weight.shape[1::-1])
 
