@@ -343,20 +343,18 @@ class ToLinalg:
         return all(elementwise(v, buffer) for v in values)
 
     def _memory_order(self, first: Root, second: Root, first_reads: set[Node], second_reads: set[Node]) -> bool:
+        assert self.pending is not None
         for writer, reads, other in ((first, second_reads, second), (second, first_reads, first)):
             if not isinstance(writer, Store | Atomic) or writer.pointer is None:
                 continue
             base = writer.pointer.args[0]
             if isinstance(other, Store | Atomic) and other.pointer is not None:
-                if may_alias(base, other.pointer.args[0], self.noalias) and not self._apart(first, second):
+                meet = may_alias(base, other.pointer.args[0], self.noalias)
+                if meet and not disjoint(first, second, self.pending.space):
                     return True
             if any(n.kind == "load" and may_alias(base, n.args[0].args[0], self.noalias) for n in reads):
                 return True
         return False
-
-    def _apart(self, first: Root, second: Root) -> bool:
-        assert self.pending is not None
-        return disjoint(first, second, self.pending.space)
 
     def flush(self) -> None:
         """Write the pending group."""

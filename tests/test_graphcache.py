@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import assert_same
 from torch._dynamo.utils import counters
 from torch._functorch import config as functorch_config
 from torch_rvv.runtime import record
@@ -49,7 +48,7 @@ def test_a_graph_is_found_again_and_gives_the_same(cached):
     assert [k.binary for g in first for k in g.kernels] == [k.binary for g in second for k in g.kernels]
 
 
-@pytest.mark.parametrize("other", [{"lmul": 1}, {"target": "k3-a100"}, {"gemm": "aten"}])
+@pytest.mark.parametrize("other", [{"lmul": 1}, {"target": "k3-a100"}, {"gemm": "aten"}, {"winograd": False}])
 def test_other_options_are_another_graph(cached, other):
     x, weight = torch.randn(17, 5), torch.randn(5, 3)
     want = cached(block)(x, weight)
