@@ -180,7 +180,9 @@ def _summarise(result: Result, graphs: list[GraphRecord]) -> None:
     result.fell_back = result.kernels - result.compiled
     result.reasons += sorted({f"{k.name}: {k.reason}" for k in kernels if k.reason})
     result.extern = dict(sum((Counter(g.extern) for g in graphs), Counter()))
-    result.reasons += sorted({f"{what} is left to {why}" for g in graphs for what, why in g.decisions.items()})
+    result.reasons += sorted(
+        {f"{what} {how}" for g in graphs for what, how in g.decisions.items() if how.startswith(record.LEFT)}
+    )
     result.unstructured_share, _ = unstructured_share(kernels)
     result.compile_ms = [k.seconds * 1e3 for k in kernels if k.compiled]
 

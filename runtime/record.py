@@ -35,7 +35,7 @@ class GraphRecord:
     """One compiled graph: its kernels, and the aten calls that Inductor left as they are.
 
     reason: why the graph keeps Inductor's Python wrapper instead of being one of our programs, if it does. decisions:
-    what was left to PyTorch's own kernels, and why.
+    choices that users will want to know of, as what is left to PyTorch's own kernels, each with its reason.
     """
 
     kernels: list[KernelRecord] = field(default_factory=list)
@@ -92,12 +92,15 @@ def note(name: str, kernel: Any, node_schedule: Any) -> None:
         held.others.append(captured)
 
 
-def decide(what: str, who: str, why: str) -> None:
-    """A choice made while compiling (in this thread); part of the next graph that is added, unless it was for us."""
+LEFT = "is left to aten"
+
+
+def decide(what: str, outcome: str) -> None:
+    """A choice made while compiling (in this thread) that users will want to know of: part of the next graph that is
+    added. outcome: what became of it and why, a predicate (LEFT and a reason)."""
     if not hasattr(_noted, "decisions"):
         _noted.decisions = {}
-    if who != "rvv":
-        _noted.decisions[what] = f"{who}: {why}"
+    _noted.decisions[what] = outcome
 
 
 def take() -> dict[str, Any]:

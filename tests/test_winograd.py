@@ -12,7 +12,8 @@ from torch_rvv.runtime import record
 from torch_rvv.runtime.context import Placement, placing
 
 from torch_rvv import winograd
-from torch_rvv.convolution import Geometry
+from torch_rvv.explain import Report
+from torch_rvv.geometry import Geometry
 
 # n, c, o, rows, columns, padding
 SHAPES = {
@@ -142,6 +143,7 @@ def test_the_option_says_who(rvv):
         torch._dynamo.reset()
         with record.collecting() as graphs:
             rvv(lambda x, w: F.conv2d(x, w, padding=1), options={"winograd": tiles})(x, weight)
+        assert ("goes by tiles" in str(Report.of(graphs))) == tiles
         found.append(split(graphs))
     assert found == [True, False]
     with pytest.raises(BackendCompilerFailed, match="winograd"):

@@ -95,7 +95,7 @@ class Report:
         for graph in graphs:
             extern.update(graph.extern)
         notes = [f"a graph kept Inductor's Python wrapper: {g.reason}" for g in graphs if g.reason]
-        notes += [f"the product {what} is left to {why}" for g in graphs for what, why in g.decisions.items()]
+        notes += [f"{what} {outcome}" for g in graphs for what, outcome in g.decisions.items()]
         return Report([Row.of(k) for g in graphs for k in g.kernels], dict(extern), notes)
 
     def to_json(self) -> str:

@@ -120,7 +120,8 @@ def _chosen(a: Any, b: Any) -> bool:
     n = b.get_size()[-1]
     problem = Problem(_size(m), _size(n), _size(k), a.get_dtype(), b.get_dtype())
     ours, why = choose(problem, current_placement().gemm)
-    record.decide(f"{m}x{k} @ {k}x{n}", "rvv" if ours else "aten", why)
+    if not ours:
+        record.decide(f"the product {m}x{k} @ {k}x{n}", f"{record.LEFT}: {why}")
     if ours and (problem.n is None or problem.n > COLUMNS) and is_computed(a):
         # Each block of columns is a program, and all of them read these rows.
         a.realize()

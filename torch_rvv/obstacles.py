@@ -19,5 +19,5 @@ def left_to_aten(kind: str, what: str, obstacles: Sequence[tuple[bool, str]]) ->
     asked = (wanted == "aten", f'options={{"{kind}": "aten"}}')
     reason = next((why for holds, why in (asked, *obstacles) if holds), None)
     if reason is not None:
-        record.decide(what, "aten", reason)
+        record.decide(what, f"{record.LEFT}: {reason}")
     return reason is not None

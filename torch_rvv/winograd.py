@@ -171,7 +171,7 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor | None:
     if times < LEAST_GAIN:
         return None
     what = f"convolution {'x'.join(map(str, x.shape))} * {'x'.join(map(str, weight.shape))}"
-    record.decide(what, "rvv", f"tiles (Winograd), {times:.1f} times as fast as patches")
+    record.decide(what, f"goes by tiles (Winograd), {times:.1f} times as fast as the sum by the cost model")
     x = whole_tiles(x, geometry.padding, height, width)
     return joined(torch.bmm(image_tiles(x, height, width), filter_tiles(weight)), x, (n, o, height, width))
 
