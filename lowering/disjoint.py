@@ -9,6 +9,8 @@ Limits: strides and distances that are numbers, elements of one type.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch_rvv.lowering.access import Analysis, Space
 from torch_rvv.lowering.linear import Linear
 from torch_rvv.lowering.nodes import Root, Store
@@ -21,7 +23,7 @@ def disjoint(first: Root, second: Root, space: Space) -> bool:
     a, b = first.pointer, second.pointer
     if a is None or b is None or a.args[0] is not b.args[0] or a.elem != b.elem:
         return False
-    analysis = Analysis(space)
+    analysis = Analysis(replace(space, requests={}, edges={}))  # Asked, not told: the space's own plans stay.
     return never_equal(*(analysis.linear(p.args[1], space.index) for p in (a, b)), space)
 
 
