@@ -170,3 +170,21 @@ def test_attention_that_inductor_finds_in_a_graph(masked, training):
         assert any("attention_forward" in k.name for g in graphs for k in g.kernels)
     for mine, other in zip([out, *ours], [wanted, *theirs], strict=True):
         assert (mine.double() - other).abs().max() <= 2e-5 * other.abs().max()
+
+
+def test_attention_of_dynamic_sizes_that_inductor_finds_stays_in_aten():
+    def written_out(q, k, v):
+        return torch.matmul(torch.softmax(torch.matmul(q, k.transpose(-2, -1)) / 4.0, -1), v)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(written_out, backend="rvv")
+    with record.collecting() as graphs:
+        for length in (40, 23, 64):
+            torch.manual_seed(length)
+            tensors = [torch.randn(2, 4, length, 16, requires_grad=True) for _ in range(3)]
+            ours = torch.autograd.grad(compiled(*tensors).square().sum(), tensors)
+            theirs = torch.autograd.grad(written_out(*tensors).square().sum(), tensors)
+            for a, b in zip(ours, theirs, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    first, *dynamic = [bool(g.extern) for g in graphs[::2]]
+    assert not first and all(dynamic)

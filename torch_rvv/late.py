@@ -14,9 +14,11 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._guards import detect_fake_mode
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import free_symbols
 from torch.fx.node import map_arg
 
 from torch_rvv import decompositions
+from torch_rvv.runtime import record
 
 aten = torch.ops.aten
 LATE = {
@@ -29,11 +31,19 @@ def decompose(graph: GraphModule) -> GraphModule:
     """Put our decompositions in the place of such operators, in place; what they decline stays."""
     found = [node for node in graph.graph.nodes if node.target in LATE]
     for node in found:
-        _inline(node)
+        if _is_dynamic(node):
+            record.decide(f"{node.target} of dynamic sizes", f"{record.LEFT}: Inductor's patterns made it")
+        else:
+            _inline(node)
     if found:
         graph.graph.eliminate_dead_code()
         graph.recompile()
     return graph
+
+
+def _is_dynamic(node: Node) -> bool:
+    values = [n.meta["val"] for n in node.all_input_nodes]
+    return any(not isinstance(v, torch.Tensor) or free_symbols(v) for v in values)
 
 
 def _inline(node: Node) -> None:
