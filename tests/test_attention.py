@@ -188,3 +188,18 @@ def test_attention_of_dynamic_sizes_that_inductor_finds_stays_in_aten():
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     first, *dynamic = [bool(g.extern) for g in graphs[::2]]
     assert not first and all(dynamic)
+
+
+def test_gradients_with_dynamic_lengths():
+    """The forward graph hands a number of blocks, which it worked out, to the backward one."""
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda q, k, v: F.scaled_dot_product_attention(q, k, v), backend="rvv")
+    with record.collecting() as graphs:
+        for length in (40, 23, 150):
+            torch.manual_seed(length)
+            tensors = [torch.randn(2, 4, length, 16, requires_grad=True) for _ in range(3)]
+            ours = torch.autograd.grad(compiled(*tensors).square().sum(), tensors)
+            theirs = torch.autograd.grad(F.scaled_dot_product_attention(*tensors).square().sum(), tensors)
+            for a, b in zip(ours, theirs, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    assert len(graphs) == 4 and not any(g.extern or g.reason for g in graphs)

@@ -47,6 +47,14 @@ class RvvConverter(FxConverter):
             node = self.buffer_to_node[name]
             node.meta["val"] = V.fake_mode.from_tensor(node.meta["val"])
 
+    def _generate_graph_inputs(self) -> None:
+        # Sizes worked out from others come in as numbers that nobody reads: they are worked out anew where needed.
+        self.graph_inputs = {
+            name: V.graph.sizevars.optimization_hint(node, fallback=0) if _is_worked_out(node) else node
+            for name, node in self.graph_inputs.items()
+        }
+        super()._generate_graph_inputs()
+
     def _generate_outputs(self) -> Any:
         # Always a list: Inductor's single result, bare, would be taken apart where tensor subclasses are put together.
         result = super()._generate_outputs()
@@ -102,6 +110,10 @@ class RvvConverter(FxConverter):
         # Calls without a result (checks that only have effects) come here too, with nothing to define.
         if line.unbacked_bindings:
             super()._generate_unbacked_symbol_defs(line)
+
+
+def _is_worked_out(node: Any) -> bool:
+    return isinstance(node, sympy.Expr) and not (node.is_Symbol or node.is_number)
 
 
 def prefer_compiled(tuner: Any) -> None:
