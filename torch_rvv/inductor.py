@@ -119,7 +119,7 @@ class RvvKernel(TritonKernel):
 
     def reduction(self, *args: Any, **kwargs: Any) -> Any:
         result = super().reduction(*args, **kwargs)
-        rows = [tree.mask_name() for tree in self.range_trees if not tree.is_reduction]
+        rows = [tree.mask_name() for tree in self.range_trees if not tree.prefix.startswith("r")]
         for variable in result if isinstance(result, tuple) else (result,):
             cast(TritonCSEVariable, variable).mask_vars.update(rows)
         return result
