@@ -295,6 +295,23 @@ def parse_type(text: str) -> tuple[tuple[int, ...] | None, str]:
     return tuple(int(n) for n in match.group(1).rstrip("x").split("x")), match.group(2)
 
 
+def stored(root: Root) -> list[Node]:
+    """What a store, fill or atomic operation evaluates for each element."""
+    if isinstance(root, Store | Fill):
+        assert root.value is not None
+        return [root.value]
+    assert isinstance(root, Atomic) and root.value is not None
+    return [root.value, *([root.compare] if root.compare is not None else [])]
+
+
+def buffers_of(root: Statement) -> list[Node]:
+    """The buffers that a statement writes."""
+    if isinstance(root, Scan | Reduce):
+        return root.buffers
+    buffer = getattr(root, "buffer", None)
+    return [buffer] if buffer is not None else []
+
+
 def pointee(elem: str) -> str:
     """What "!tt.ptr<f32>" or "!tt.ptr<f32, 1>" points to; i1 lives in memory as i8."""
     inner = elem.removeprefix("!tt.ptr<").removesuffix(">").split(",")[0].strip()

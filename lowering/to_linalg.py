@@ -46,8 +46,10 @@ from torch_rvv.lowering.nodes import (
     Statement,
     Store,
     While,
+    buffers_of,
     bytes_of,
     pointee,
+    stored,
     walk,
 )  # fmt: skip
 from torch_rvv.lowering.report import describe
@@ -301,7 +303,7 @@ class ToLinalg:
             if left:
                 raise Declined("a product whose masks are no bounds of its loops", where=root.where)
             return Part(root, None, root.inputs()), space
-        return Part(root, root.domain if left else None, _stored(root)), space
+        return Part(root, root.domain if left else None, stored(root)), space
 
     def _depends(self, root: Root) -> bool:
         """Whether a statement must see what the pending ones wrote, or may disturb what they read."""
@@ -312,10 +314,10 @@ class ToLinalg:
             # One generic reduces the same dimensions for all of its outputs.
             return True
         nodes = set(walk(root.inputs()))
-        written = {id(b) for p in self.pending.parts for b in _buffers(p.root)}
+        written = {id(b) for p in self.pending.parts for b in buffers_of(p.root)}
         if any(n.kind == "buffer" and id(n) in written and not self._forwards(n, root) for n in nodes):
             return True
-        mine = {id(b) for b in _buffers(root)}
+        mine = {id(b) for b in buffers_of(root)}
         if mine & written:
             return True
         for part in self.pending.parts:
@@ -459,22 +461,6 @@ def _beside(axis: int, index: Index) -> Index:
     return without(index, axis) or (Linear(),)
 
 
-def _stored(root: Root) -> list[Node]:
-    if isinstance(root, Store | Fill):
-        assert root.value is not None
-        return [root.value]
-    assert isinstance(root, Atomic) and root.value is not None
-    return [root.value, *([root.compare] if root.compare is not None else [])]
-
-
-def _buffers(root: Statement) -> list[Node]:
-    """The buffers that a statement writes."""
-    if isinstance(root, Scan | Reduce):
-        return root.buffers
-    buffer = getattr(root, "buffer", None)
-    return [buffer] if buffer is not None else []
-
-
 _EMIT = {
     ScalarOp: ToLinalg.scalar_op,
     ScalarLoad: ToLinalg.scalar_load,
@@ -496,7 +482,7 @@ def function(graph: Graph, noalias: bool) -> tuple[str, list[dict[str, Any]]]:
     arguments = ", ".join(f"{a.name}: {mlir_type(a.elem)}" for a in graph.arguments)
     buffers: dict[str, Node] = {}
     for statement, _, _ in every(graph.region):
-        for buffer in _buffers(statement):
+        for buffer in buffers_of(statement):
             buffers[buffer.name] = buffer
     if any("%domain " in line for line in to.writer.lines):
         buffers[to.domain.name] = to.domain
