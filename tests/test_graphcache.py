@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import assert_same
 from torch._dynamo.utils import counters
 from torch._functorch import config as functorch_config
 from torch_rvv.runtime import record
@@ -89,11 +90,12 @@ def test_dynamic_sizes_are_found_again_and_still_dynamic(cached):
     def function(x):
         return (x * 2 + 1).sum(-1), x.shape[0]
 
+    torch.manual_seed(0)  # Sums that cancel have no small error in units of themselves.
     for times in range(2):
         compiled = cached(function, dynamic=True)
         for n in (7, 12):
             x = torch.randn(n, 9)
-            torch.testing.assert_close(compiled(x)[0], function(x)[0], rtol=1e-5, atol=1e-5)
+            assert_same(compiled(x)[0], function(x)[0], ulps=16)
         assert found() == ((1, 0) if times else (0, 1))
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch._inductor.inductor_prims import fma
 
 from torch_rvv import depthwise, winograd
-from torch_rvv.geometry import Geometry, padded
+from torch_rvv.geometry import Geometry, described, padded
 from torch_rvv.obstacles import FLOATS, left_to_aten
 from torch_rvv.stored import stored
 
@@ -37,7 +37,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], p
             dilation: list[int], transposed: bool, output_padding: list[int], groups: int) -> Any:  # fmt: skip
     """aten.convolution."""
     what = "transposed convolution" if transposed else "convolution"
-    if left_to_aten("conv", _described(what, x, weight), _obstacles(x, weight)):
+    if left_to_aten("conv", described(what, x, weight), _obstacles(x, weight)):
         return NotImplemented
     geometry = Geometry.of(weight, stride, padding, dilation, groups)
     d = x.dim() - 2
@@ -54,7 +54,7 @@ def backward(grad: Tensor, x: Tensor, weight: Tensor, bias_sizes: list[int] | No
              padding: list[int], dilation: list[int], transposed: bool, output_padding: list[int], groups: int,
              output_mask: list[bool]) -> Any:  # fmt: skip
     """aten.convolution_backward: gradients by x, weight and bias, those that output_mask asks for."""
-    what = _described("gradients of a convolution", x, weight)
+    what = described("gradients of a convolution", x, weight)
     if left_to_aten("conv", what, (*_obstacles(x, weight), *_obstacles(grad, weight))):
         return NotImplemented
     geometry = Geometry.of(weight, stride, padding, dilation, groups)
@@ -72,10 +72,6 @@ def backward(grad: Tensor, x: Tensor, weight: Tensor, bias_sizes: list[int] | No
     if output_mask[2]:
         by_bias = grad.sum((0, *range(2, grad.dim())))
     return by_x, by_weight, by_bias
-
-
-def _described(what: str, x: Tensor, weight: Tensor) -> str:
-    return f"{what} {'x'.join(map(str, x.shape))} * {'x'.join(map(str, weight.shape))}"
 
 
 def _obstacles(x: Tensor, weight: Tensor) -> tuple[tuple[bool, str], ...]:

@@ -183,7 +183,7 @@ def avg_pool_backward(operator: Any, d: int, grad: Tensor, x: Tensor, kernel: li
     its window has of image and padding."""
     if not ceil_mode or not count_include_pad or divisor is not None:
         return NotImplemented
-    step, around = (list(stride) or list(kernel)), (list(padding) or [0])
+    step, around = (list(stride) or list(kernel)), list(padding) or [0]
     kernel, step, around = (v * d if len(v) == 1 else list(v) for v in (list(kernel), step, around))
     for axis, (k, s, p) in enumerate(zip(kernel, step, around, strict=True), grad.dim() - d):
         begin = torch.arange(grad.shape[axis], device=grad.device) * s - p

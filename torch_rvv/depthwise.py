@@ -17,19 +17,21 @@ from torch._inductor.runtime.runtime_utils import next_power_of_2
 
 from torch_rvv.geometry import Geometry, padded
 from torch_rvv.knobs import knobs
-from torch_rvv.launch import launch
+from torch_rvv.launch import REACH, launch
 from torch_rvv.runtime.context import placed
 from torch_rvv.stored import stored
 
 # Elements of a block, in one of the rows that are made at once.
 BLOCK = 2048
-# Beyond, indices of 32 bits end.
-MOST = 1 << 31
 
 
 @triton.jit
-def _tap(value, w, total):
-    return tl.fma(value, tl.broadcast_to(tl.load(w).to(tl.float32), value.shape), total)
+def _tap(value, column, total, i: tl.constexpr, w_row: tl.constexpr, KH: tl.constexpr, DH: tl.constexpr):
+    """A row's sum with one more tap, if an element that is i rows below the row's first has one."""
+    if i >= 0 and i % DH == 0 and i // DH < KH:
+        factor = tl.load(column + i // DH * w_row).to(tl.float32)
+        total = tl.fma(value, tl.broadcast_to(factor, value.shape), total)
+    return total
 
 
 @triton.jit
@@ -49,18 +51,14 @@ def depthwise(
     second, third, fourth = first, first, first
     for i in tl.static_range((KH - 1) * DH + ROWS):
         for b in tl.static_range(KW):
-            # Row i of the image is tap (i - n) / DH of row n of the result, where that is one.
-            if i % DH < ROWS or DH == 1:
+            if i % DH < ROWS:  # Else no row has a tap here.
                 value = tl.load(at + i * x_row + b * DW * x_column, mask=inside).to(tl.float32)
                 column = w + b * w_column
-                if i % DH == 0 and i // DH < KH:
-                    first = _tap(value, column + i // DH * w_row, first)
-                if i >= 1 and (i - 1) % DH == 0 and (i - 1) // DH < KH:
-                    second = _tap(value, column + (i - 1) // DH * w_row, second)
-                if ROWS == 4 and i >= 2 and (i - 2) % DH == 0 and (i - 2) // DH < KH:
-                    third = _tap(value, column + (i - 2) // DH * w_row, third)
-                if ROWS == 4 and i >= 3 and (i - 3) % DH == 0 and (i - 3) // DH < KH:
-                    fourth = _tap(value, column + (i - 3) // DH * w_row, fourth)
+                first = _tap(value, column, first, i, w_row, KH, DH)
+                second = _tap(value, column, second, i - 1, w_row, KH, DH)
+                if ROWS == 4:
+                    third = _tap(value, column, third, i - 2, w_row, KH, DH)
+                    fourth = _tap(value, column, fourth, i - 3, w_row, KH, DH)
     kind = y.dtype.element_ty
     to = y + ((image.to(tl.int64) * channels + channel) * groups + g) * (ROWS * width) + t
     tl.store(to, first.to(kind), mask=inside)
@@ -78,7 +76,7 @@ def applies(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
         and weight.dim() == 4
         and geometry.stride == (1, 1)
         and all(isinstance(size, int) for size in x.shape)
-        and 2 * x.numel() < MOST
+        and 2 * x.numel() < REACH
     )
 
 
@@ -91,7 +89,7 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """The convolution."""
     n, channels = x.shape[:2]
     kernel, padding = weight.shape[2:], geometry.padding
-    height, width = geometry.pixels([size + 2 * p for size, p in zip(x.shape[2:], padding, strict=True)], kernel)
+    height, width = geometry.results(x.shape[2:], kernel)
     rows = rows_of(height)
     groups = -(-height // rows)
     x = stored(padded(x, padding, [padding[0] + groups * rows - height, padding[1]]))

@@ -33,9 +33,18 @@ class Geometry:
         """From the first tap to the last, in each dimension."""
         return [(k - 1) * step + 1 for k, step in zip(kernel, self.dilation, strict=True)]
 
+    def results(self, image: Sequence[int], kernel: Sequence[int]) -> list[int]:
+        """The size of the result of an image as it is, without its padding."""
+        return self.pixels([n + 2 * p for n, p in zip(image, self.padding, strict=True)], kernel)
+
     def pixels(self, image: Sequence[int], kernel: Sequence[int]) -> list[int]:
         """The size of the result of an image that has its padding."""
         return [(n - reach) // s + 1 for n, reach, s in zip(image, self.reach(kernel), self.stride, strict=True)]
+
+
+def described(what: str, x: Tensor, weight: Tensor) -> str:
+    """A convolution in the words of `explain`."""
+    return f"{what} {'x'.join(map(str, x.shape))} * {'x'.join(map(str, weight.shape))}"
 
 
 def padded(x: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:

@@ -30,11 +30,12 @@ LATE = {
 def decompose(graph: GraphModule) -> GraphModule:
     """Put our decompositions in the place of such operators, in place; what they decline stays."""
     found = [node for node in graph.graph.nodes if node.target in LATE]
+    rules = decompositions.table() if found else {}
     for node in found:
         if _is_dynamic(node):
             record.decide(f"{node.target} of dynamic sizes", f"{record.LEFT}: Inductor's patterns made it")
         else:
-            _inline(node)
+            _inline(node, rules)
     if found:
         graph.graph.eliminate_dead_code()
         graph.recompile()
@@ -46,9 +47,9 @@ def _is_dynamic(node: Node) -> bool:
     return any(not isinstance(v, torch.Tensor) or free_symbols(v) for v in values)
 
 
-def _inline(node: Node) -> None:
+def _inline(node: Node, rules: dict[Any, Any]) -> None:
     inputs = node.all_input_nodes
-    traced = _traced(node, inputs)
+    traced = _traced(node, inputs, rules)
     if any(inner.target == node.target for inner in traced.graph.nodes):
         return
     graph = node.graph
@@ -62,7 +63,7 @@ def _inline(node: Node) -> None:
     graph.erase_node(node)
 
 
-def _traced(node: Node, inputs: list[Node]) -> GraphModule:
+def _traced(node: Node, inputs: list[Node], rules: dict[Any, Any]) -> GraphModule:
     """A call, decomposed: a graph of its own, of tensors like the node's."""
 
     def call(*values: Any) -> Any:
@@ -74,4 +75,4 @@ def _traced(node: Node, inputs: list[Node]) -> GraphModule:
     mode = detect_fake_mode(values)
     assert mode is not None
     with mode, enable_python_dispatcher():
-        return make_fx(call, decompositions.table(), tracing_mode="real")(*values)
+        return make_fx(call, rules, tracing_mode="real")(*values)

@@ -8,6 +8,9 @@ from torch import Tensor
 from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table, triton_kernel_wrapper_functional
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 
+# Elements that indices of 32 bits reach.
+REACH = 1 << 31
+
 
 def launch(kernel: Any, grid: tuple[Any, ...], tensors: dict[str, Tensor], numbers: dict[str, Any],
            constants: dict[str, Any], written: list[str]) -> dict[str, Tensor]:  # fmt: skip

@@ -85,8 +85,11 @@ def pack(graph: GraphModule) -> GraphModule:
     """Pack constants, in place."""
     changed = False
     for number, node in enumerate(list(graph.graph.nodes)):
+        rule = RULES.get(node.target)
+        if rule is None:
+            continue
         with _disable_current_modes():  # Constants are real among fake tensors.
-            packed = RULES[node.target](node) if node.target in RULES else None
+            packed = rule(node)
         if packed is None:
             continue
         name = f"_rvv_packed_{number}"

@@ -24,9 +24,9 @@ from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table, triton
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch.fx import Node
 
-from torch_rvv.geometry import Geometry, padded
+from torch_rvv.geometry import Geometry, described, padded
 from torch_rvv.knobs import knobs
-from torch_rvv.launch import launch
+from torch_rvv.launch import REACH, launch
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import current_placement
 from torch_rvv.stored import stored
@@ -46,8 +46,6 @@ BLOCK = 2048
 NARROW = 32
 # Elements of a line of a cache.
 LINE = 16
-# Beyond, indices of 32 bits end.
-MOST = 1 << 31
 
 
 @triton.jit
@@ -166,11 +164,11 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor | None:
     if not has_tiles(x, weight, geometry):
         return None
     n, c, o = x.shape[0], x.shape[1], weight.shape[0]
-    height, width = geometry.pixels([s + 2 * p for s, p in zip(x.shape[2:], geometry.padding, strict=True)], (3, 3))
+    height, width = geometry.results(x.shape[2:], (3, 3))
     times = gain(n, c, o, height, width, current_placement().frozen)
     if times < LEAST_GAIN:
         return None
-    what = f"convolution {'x'.join(map(str, x.shape))} * {'x'.join(map(str, weight.shape))}"
+    what = described("convolution", x, weight)
     record.decide(what, f"goes by tiles (Winograd), {times:.1f} times as fast as the sum by the cost model")
     x = whole_tiles(x, geometry.padding, height, width)
     return joined(torch.bmm(image_tiles(x, height, width), filter_tiles(weight)), x, (n, o, height, width))
@@ -186,7 +184,7 @@ def has_tiles(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
         and geometry.groups == 1
         and all(isinstance(size, int) for size in x.shape)
         and min(weight.shape[:2]) >= LEAST
-        and 16 * max(weight.shape[0] * weight.shape[1], x.numel(), x.numel() // x.shape[1] * weight.shape[0]) < MOST
+        and 16 * max(weight.shape[0] * weight.shape[1], x.numel(), x.numel() // x.shape[1] * weight.shape[0]) < REACH
     )
 
 
