@@ -63,7 +63,7 @@ class Body:
     def _value(self, node: Node, index: Index) -> str:
         if node.kind == "splat":
             return node.args[0].name
-        if node.kind == "reshape" and node.args[0].kind == "buffer":
+        if node.kind == "reshape" and node.args[0].kind == "buffer" and not node.args[0].turned:
             # A buffer is dense: the same elements in the same order.
             return self._read(node.args[0], node.elem, row_major(node.shape or (), index), node.where)
         if node.kind in VIEWS:
@@ -314,9 +314,9 @@ class Body:
 
 
 def flat(buffer: Node, index: Index) -> Linear:
-    """A buffer's element at an index as an offset: buffers are dense and row-major."""
+    """A buffer's element at an index as an offset: buffers are dense, and row-major if they are not turned."""
     assert buffer.shape is not None
-    return row_major(buffer.shape, index)
+    return row_major(buffer.shape[::-1], index[::-1]) if buffer.turned else row_major(buffer.shape, index)
 
 
 def row_major(shape: tuple[int, ...], index: Index) -> Linear:

@@ -140,7 +140,7 @@ def bounds_loops(mask: Node) -> bool:
     return not Analysis(space).restrict(mask) and not space.guards
 
 
-def _bounded(graph: Graph, node: Node) -> tuple[Node, Node | None, bool]:
+def bounded(graph: Graph, node: Node) -> tuple[Node, Node | None, bool]:
     """(value, mask, whether that is all of it): the part of an operand's mask that loop bounds can say; the rest
     stays in the value."""
     value, mask = _masked(graph, node)
@@ -184,7 +184,7 @@ def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str 
     elem = c.elem if c.elem in ("f64", "f32", "i32") else "f32"
     assert a.shape is not None and b.shape is not None and c.shape is not None
     a, b = _operands(graph, a, b, elem)
-    found = [_bounded(graph, node) for node in (a, b)]
+    found = [bounded(graph, node) for node in (a, b)]
     domain = _domain(graph, [mask for _, mask, _ in found], (*c.shape, a.shape[-1]))
     if domain is None:
         found = [(node, None, not _has_mask(node)) for node in (a, b)]

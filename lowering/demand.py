@@ -77,14 +77,14 @@ def _bound(graph: Graph, buffer: Node, ends: list[tuple[int, Node]], statements:
             continue
         for axis, condition in ends:
             assert condition.shape is not None and dot.a is not None and dot.b is not None
-            fill = _private((dot.a, dot.b)[axis], dot, statements)
+            fill = private((dot.a, dot.b)[axis], dot, statements)
             if fill is not None:
                 along = view(graph, "expand_dims", condition, (*condition.shape, 1), 2)
                 _restrict(graph, dot, view(graph, "broadcast", along, dot.shape))
                 _restrict(graph, fill, view(graph, "broadcast", condition, fill.shape))
 
 
-def _private(operand: Node, dot: Dot, statements: list[Statement]) -> Fill | None:
+def private(operand: Node, dot: Dot, statements: list[Statement]) -> Fill | None:
     """The statement that makes an operand for this product alone, whole and at its own place."""
     fills = [s for s in statements if isinstance(s, Fill) and s.buffer is operand]
     users = [s for s in statements if isinstance(s, Root) and any(n is operand for n in walk(s.inputs()))]

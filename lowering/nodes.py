@@ -33,7 +33,7 @@ class Node:
                  With the base `Graph.null` the offset is the address itself, in bytes
     block        a block pointer or tensor descriptor: attr is its `blocks.Block`
     load         args: (pointer, mask?, other?) as None-padded in attr
-    buffer       name: a memref in scratch memory
+    buffer       name: a memref in scratch memory; turned: column after column
 
     most: the largest value of an integer that is never negative, where it is known.
     """
@@ -50,6 +50,7 @@ class Node:
     position: int = 0
     nonnegative: bool = False
     most: int | None = None
+    turned: bool = False
     id: int = field(default_factory=lambda: next(ids))
 
     @property

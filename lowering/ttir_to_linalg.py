@@ -30,6 +30,7 @@ from torch_rvv.lowering import (  # noqa: F401
     hazards,
     share,
     to_linalg,
+    turned,
 )
 from torch_rvv.lowering.graph import Graph, type_of
 from torch_rvv.lowering.mlir import context
@@ -131,6 +132,7 @@ def ttir_to_linalg(text: str, metadata: dict[str, Any], options: Any) -> str:
         checked_index.settle(graph)
         share.settle(graph)
         demand.settle(graph)
+        turned.settle(graph)
         result, accesses = to_linalg.function(graph, options.noalias)
     metadata["name"] = graph.name
     metadata["signature"] = [_signature(a.elem) for a in graph.arguments[:-6]]

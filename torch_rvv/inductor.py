@@ -18,7 +18,7 @@ from torch._inductor.runtime.hints import ReductionHint
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
 
-from torch_rvv import gemm
+from torch_rvv import columns, gemm
 from torch_rvv.fxgraph import RvvPythonWrapper, RvvWrapper
 from torch_rvv.graphcache import KeyPass
 from torch_rvv.runtime import record
@@ -194,6 +194,7 @@ def register() -> None:
     """Put our scheduling and wrapper beside Inductor's own for CPU, chosen by config at each compile."""
     common.init_backend_registration()
     gemm.register()
+    columns.register()
     held = common.device_codegens["cpu"]
 
     def scheduling(scheduler: Any) -> Any:
