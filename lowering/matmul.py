@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch_rvv.lowering import depthloop
 from torch_rvv.lowering.bounds import MODULUS
 from torch_rvv.lowering.operations import Operations, bits_of
 from torch_rvv.lowering.writer import Writer
@@ -30,8 +31,7 @@ from torch_rvv.lowering.writer import Writer
 # Registers hold rows*LMUL of accumulators and 2*LMUL of B.
 ROWS = {4: 6, 2: 8, 1: 8}
 # What a column costs at an LMUL, the fewer products a loaded element has the more.
-COST = {4: 1.0, 2: 1.1, 1: 1.6}
-UNROLL = 4
+COST = {4: 1.0, 2: 1.08, 1: 1.31}
 # A call that becomes a label, across which LLVM moves no instructions.
 HERE = "torch_rvv.here"
 BITS = 256
@@ -167,14 +167,14 @@ class Kernel:
     def index(self, value: str | int) -> str:
         return self.w.constant(value) if isinstance(value, int) else value
 
-    def _add(self, a: str | int, b: str | int) -> str | int:
+    def add(self, a: str | int, b: str | int) -> str | int:
         if a == 0 or b == 0:
             return b if a == 0 else a
         if isinstance(a, int) and isinstance(b, int):
             return a + b
         return self.w.op(f"arith.addi {self.index(a)}, {self.index(b)} : index")
 
-    def _mul(self, a: str | int, b: str | int) -> str | int:
+    def mul(self, a: str | int, b: str | int) -> str | int:
         if a == 0 or b == 0:
             return 0
         if a == 1 or b == 1:
@@ -186,33 +186,33 @@ class Kernel:
     def _offset(self, access: Access, at: dict[int, str | int]) -> str | int:
         total = access.offset
         for dim, position in at.items():
-            total = self._add(total, self._mul(access.strides[dim], position))
+            total = self.add(total, self.mul(access.strides[dim], position))
         return total
 
-    def _ahead(self, pointer: str, offset: str | int, elem: str) -> str:
+    def ahead(self, pointer: str, offset: str | int, elem: str) -> str:
         """A pointer so many elements on."""
         if offset == 0:
             return pointer
         where = self.w.op(f"arith.index_cast {self.index(offset)} : index to i64")
         return self.w.op(f"llvm.getelementptr {pointer}[{where}] : (!llvm.ptr, i64) -> !llvm.ptr, {elem}")
 
-    def _load(self, pointer: str, kind: str) -> str:
+    def load(self, pointer: str, kind: str) -> str:
         """A vector of the strip."""
         return self.w.op(
             f'llvm.call_intrinsic "llvm.vp.load"({pointer}, {self.mask}, {self.evl})'
             f" : (!llvm.ptr, {self.masks}, i32) -> {kind}"
         )
 
-    def _store(self, value: str, pointer: str) -> None:
+    def store(self, value: str, pointer: str) -> None:
         self.w.line(
             f'llvm.call_intrinsic "llvm.vp.store"({value}, {pointer}, {self.mask}, {self.evl})'
             f" : ({self.vector}, !llvm.ptr, {self.masks}, i32) -> ()"
         )
 
-    def _scalar(self, pointer: str, volatile: str = "") -> str:
+    def scalar(self, pointer: str, volatile: str = "") -> str:
         return self.w.op(f"llvm.load {volatile}{pointer} : !llvm.ptr -> {self.of.narrow}")
 
-    def _fma(self, a: str, b: str, acc: str) -> str:
+    def fma(self, a: str, b: str, acc: str) -> str:
         if self.narrow != self.vector:
             return self._widening_fma(a, b, acc)
         splat = self.w.op(f"vector.broadcast {a} : {self.of.elem} to {self.vector}")
@@ -231,6 +231,25 @@ class Kernel:
             f'llvm.call_intrinsic "llvm.riscv.{name}"({", ".join(values)}) : ({", ".join(types)}) -> {self.vector}'
         )
 
+    def kept(self, pointer: str) -> str:
+        """A pointer that LLVM's loop passes take as it is: one addition, where it stands here."""
+        return self.w.op(f"llvm.intr.launder.invariant.group {pointer} : !llvm.ptr")
+
+    def bytes_of(self, elements: str | int) -> str:
+        """So many elements of A or B in bytes, a number that LLVM knows nothing of: what is added to a pointer stays an
+        addition, and offsets are from where the pointer is."""
+        known = self.index(self.mul(elements, bits_of(self.of.narrow) // 8))
+        number = self.w.op(f"arith.index_cast {known} : index to i64")
+        return self.w.op(f'llvm.inline_asm "", "=r,0" {number} : (i64) -> i64')
+
+    def moved(self, pointer: str, distance: str) -> str:
+        """A pointer so many bytes on, where it stands here."""
+        return self.kept(self.w.op(f"llvm.getelementptr {pointer}[{distance}] : (!llvm.ptr, i64) -> !llvm.ptr, i8"))
+
+    def here(self) -> None:
+        """No instruction moves across this place."""
+        self.w.line(f"func.call @{HERE}() : () -> ()")
+
     # -- loops
 
     def write(self) -> None:
@@ -240,15 +259,10 @@ class Kernel:
         # Rounding as the machine is set to; what lies behind the length may be anything.
         self.mode, self.policy = (w.op(f"arith.constant {n} : i64") for n in (7, 3))
         steps = self.of.sizes[self.of.depth]
-        self.rounds: str | int
-        self.rest: str | int
+        self.down, self.along = (self.bytes_of(n) for n in depthloop.distances(self))
         if isinstance(steps, int):
-            self.rounds, self.rest = divmod(steps - 1, UNROLL)
             self._outer(list(self.of.outer), {})
             return
-        following = w.op(f"arith.subi {steps}, {w.constant(1)} : index")
-        self.rounds = w.op(f"arith.divui {following}, {w.constant(UNROLL)} : index")
-        self.rest = w.op(f"arith.remui {following}, {w.constant(UNROLL)} : index")
         with w.block(f"scf.if {w.op(f'arith.cmpi sgt, {steps}, {w.constant(0)} : index')} {{"):
             self._outer(list(self.of.outer), {})
 
@@ -313,7 +327,7 @@ class Kernel:
         for rows in (self.rows, 2, 1):
             count = self.w.op(f"arith.subi {size}, {self.index(start)} : index")
             whole = self.w.op(f"arith.divui {count}, {self.w.constant(rows)} : index")
-            end = self._add(start, self._mul(whole, rows))
+            end = self.add(start, self.mul(whole, rows))
             self._row_loop(rows, start, end, at)
             start = end
 
@@ -331,105 +345,25 @@ class Kernel:
         """One block of rows: all of the depth with its accumulators in registers."""
         of, row = self.of, self.of.row
         a0, b0, c0 = (self._offset(x, at) for x in (of.a, of.b, of.c))
-        places = [0 if row is None else self._mul(of.a.strides[row], r) for r in range(rows)]
-        pointers = [self._ahead(of.b.base, b0, of.narrow)]
-        pointers += [self._ahead(of.a.base, self._add(a0, p), of.narrow) for p in places]
-        offsets = [self._add(c0, 0 if row is None else self._mul(of.c.strides[row], r)) for r in range(rows)]
-        targets = [self._ahead(of.c.base, offset, of.elem) for offset in offsets]
+        places = [0 if row is None else self.mul(of.a.strides[row], r) for r in range(rows)]
+        pointers = [self.ahead(of.b.base, b0, of.narrow)]
+        pointers += [self.ahead(of.a.base, self.add(a0, p), of.narrow) for p in places]
+        offsets = [self.add(c0, 0 if row is None else self.mul(of.c.strides[row], r)) for r in range(rows)]
+        targets = [self.ahead(of.c.base, offset, of.elem) for offset in offsets]
         state = []
         for r, target in enumerate(targets):
-            state.append(self._load(target, self.vector) if self.begin is None else self.begin(*self._element(r, at)))
-        state += self._step_loads(pointers, 0)
-        state, pointers = self._depth_loop(rows, self._moved(pointers, 1), self.rounds, state, UNROLL)
-        if isinstance(self.rest, int):
-            state, pointers = self._depth_loop(rows, pointers, min(self.rest, 1), state, self.rest)
-        else:
-            state, pointers = self._depth_loop(rows, pointers, self.rest, state, 1)
-        for r, (target, acc) in enumerate(zip(targets, self._products(rows, state), strict=True)):
+            state.append(self.load(target, self.vector) if self.begin is None else self.begin(*self._element(r, at)))
+        sums = depthloop.DepthLoop(self, rows).write(state, pointers[0], pointers[1:])
+        for r, (target, acc) in enumerate(zip(targets, sums, strict=True)):
             if self.end is None:
-                self._store(acc, target)
+                self.store(acc, target)
             else:
                 self.end(acc, *self._element(r, at))
 
     def _element(self, r: int, at: dict[int, str | int]) -> tuple[str, str]:
         """(row, column) of the first element of a tile's row."""
         assert self.of.row is not None
-        return self.index(self._add(at[self.of.row], r)), self.index(at[self.of.column])
-
-    def _step_loads(self, pointers: list[str], k: int) -> list[str]:
-        """B's vector and A's scalars, k steps along the depth from where the pointers stand."""
-        b, *rows = self._moved(pointers, k)
-        return [self._load(b, self.narrow), *(self._scalar(a) for a in rows)]
-
-    def _moved(self, pointers: list[str], k: int) -> list[str]:
-        """B's pointer and A's, k steps on."""
-        of = self.of
-        strides = [of.b.strides[of.depth], *[of.a.strides[of.depth]] * (len(pointers) - 1)]
-        return [self._ahead(p, self._mul(s, k), of.narrow) for p, s in zip(pointers, strides, strict=True)]
-
-    def _products(self, rows: int, state: list[str]) -> list[str]:
-        accs, b, scalars = state[:rows], state[rows], state[rows + 1 :]
-        return [self._fma(a, b, acc) for a, acc in zip(scalars, accs, strict=True)]
-
-    def _interleaved(self, rows: int, state: list[str], pointers: list[str]) -> tuple[list[str], str]:
-        """The products of one step, the loads of the next between them, in just the order that the core wants; and B's
-        pointer a step on. A load of B has the time of all products, its address that of all but two."""
-        accs, b, scalars = state[:rows], state[rows], state[rows + 1 :]
-        done: list[str] = []
-        following: list[str] = []
-        vector = ahead = ""
-        for r in range(rows):
-            done.append(self._fma(scalars[r], b, accs[r]))
-            self._here()
-            # Volatile, so that it stays where it stands.
-            following.append(self._scalar(pointers[1 + r], "volatile "))
-            if r == 0:
-                self._here()
-                vector = self._load(pointers[0], self.narrow)
-            if r == min(1, rows - 1):
-                self._here()
-                (ahead,) = self._kept(self._moved(pointers[:1], 1))
-            self._here()
-        return [*done, vector, *following], ahead
-
-    def _kept(self, pointers: list[str]) -> list[str]:
-        """Pointers that LLVM's loop passes take as they are: each of them one addition, where it stands here."""
-        return [self.w.op(f"llvm.intr.launder.invariant.group {p} : !llvm.ptr") for p in pointers]
-
-    def _here(self) -> None:
-        self.w.line(f"func.call @{HERE}() : () -> ()")
-
-    def _round(self, rows: int, pointers: list[str], state: list[str], steps: int) -> tuple[list[str], list[str]]:
-        """So many steps, one after the other."""
-        b = pointers[0]
-        for step in range(steps):
-            state, b = self._interleaved(rows, state, [b, *self._moved(pointers, step)[1:]])
-        return state, [b, *self._kept(self._moved(pointers, steps)[1:])]
-
-    def _depth_loop(
-        self, rows: int, pointers: list[str], rounds: str | int, state: list[str], unroll: int
-    ) -> tuple[list[str], list[str]]:
-        """Rounds of so many steps. The pointers are carried, for otherwise each would be worked out anew from k; they
-        are one step ahead, so that they move only after their last use."""
-        if rounds == 0:
-            return state, pointers
-        if rounds == 1:
-            return self._round(rows, pointers, state, unroll)
-        w = self.w
-        k, result = w.fresh("k"), w.fresh("acc")
-        initial = [*state, *pointers]
-        inside = [w.fresh("s") for _ in initial]
-        kinds = [*[self.vector] * rows, self.narrow, *[self.of.narrow] * rows, *["!llvm.ptr"] * len(pointers)]
-        types = ", ".join(kinds)
-        carried = ", ".join(f"{i} = {s}" for i, s in zip(inside, initial, strict=True))
-        with w.block(
-            f"{result}:{len(initial)} = scf.for {k} = {w.constant(0)} to {self.index(rounds)} step {w.constant(1)}"
-            f" iter_args({carried}) -> ({types}) {{"
-        ):
-            now, here = self._round(rows, inside[len(state) :], inside[: len(state)], unroll)
-            w.line(f"scf.yield {', '.join([*now, *here])} : {types}")
-        names = [f"{result}#{i}" for i in range(len(initial))]
-        return names[: len(state)], names[len(state) :]
+        return self.index(self.add(at[self.of.row], r)), self.index(at[self.of.column])
 
     def described(self) -> dict[str, Any]:
         """What explain tells of it."""

@@ -49,23 +49,23 @@ class RowProduct(Kernel):
         starts = {d: p for d, p in at.items() if d != of.depth}
         a0 = self._offset(of.a, at)
         a = [
-            self._scalar(self._ahead(of.a.base, self._add(a0, self._mul(of.a.strides[of.depth], r)), of.narrow))
+            self.scalar(self.ahead(of.a.base, self.add(a0, self.mul(of.a.strides[of.depth], r)), of.narrow))
             for r in range(rows)
         ]
-        first = self._ahead(of.b.base, self._offset(of.b, at), of.narrow)
-        lines = [self._ahead(first, self._mul(of.b.strides[of.depth], r), of.narrow) for r in range(rows)]
-        target = self._ahead(of.c.base, self._offset(of.c, starts), of.elem)
+        first = self.ahead(of.b.base, self._offset(of.b, at), of.narrow)
+        lines = [self.ahead(first, self.mul(of.b.strides[of.depth], r), of.narrow) for r in range(rows)]
+        target = self.ahead(of.c.base, self._offset(of.c, starts), of.elem)
         with self._strip_loop() as j:
-            here = self._ahead(target, j, of.elem)
-            acc = self._load(here, self.vector)
-            b = self._load(self._ahead(lines[0], j, of.narrow), self.narrow)
+            here = self.ahead(target, j, of.elem)
+            acc = self.load(here, self.vector)
+            b = self.load(self.ahead(lines[0], j, of.narrow), self.narrow)
             for r in range(rows):
-                self._here()
-                following = self._load(self._ahead(lines[r + 1], j, of.narrow), self.narrow) if r + 1 < rows else b
-                self._here()
-                acc = self._fma(a[r], b, acc)
+                self.here()
+                following = self.load(self.ahead(lines[r + 1], j, of.narrow), self.narrow) if r + 1 < rows else b
+                self.here()
+                acc = self.fma(a[r], b, acc)
                 b = following
-            self._store(acc, here)
+            self.store(acc, here)
 
     def described(self) -> dict[str, Any]:
         return {"lmul": self.lmul, "live": 3, "gathers": 0, "rows": 1}

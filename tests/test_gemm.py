@@ -73,9 +73,9 @@ def test_a_few_rows_read_a_linear_layer_where_it_stands(m, n, k, dtype):
     torch.manual_seed(0)
     x, w, b = torch.randn(m, k).to(dtype), (torch.randn(n, k) / k**0.5).to(dtype), torch.randn(n).to(dtype)
     (graph,) = agree(lambda x, w, b: torch.nn.functional.linear(x, w, b).relu(), x, w, b)
-    (kernel,) = graph.kernels
     # Up to four rows there is nothing to copy first: no product of tiles is in the kernel.
-    assert not graph.extern and any("rows" in nest for nest in kernel.metadata["nests"]) == (m > 4)
+    tiles = any("rows" in nest for kernel in graph.kernels for nest in kernel.metadata["nests"])
+    assert not graph.extern and tiles == (m > 4) and (len(graph.kernels) == 1 or m > 4)
     agree(lambda x, w: torch.nn.functional.layer_norm(x, (k,)) @ (w * 2).t(), x, w)
 
 
