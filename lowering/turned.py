@@ -23,8 +23,8 @@ from torch_rvv.lowering.hazards import every
 from torch_rvv.lowering.linear import ONE
 from torch_rvv.lowering.nodes import Dot, Fill, Node, Region, Root, Statement
 
-# Elements between columns that lie close together; farther apart, few lines of a cache hold them.
-CLOSE = 128
+# Elements between columns that do not matter.
+CLOSE = 32
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _operands(dot: Dot, region: Region, statements: list[Statement]) -> tuple[_O
     if a is None or b is None or b.copy is None:
         return None
     # A copy of the tile's columns would lie no closer.
-    most = min(dot.shape[0], CLOSE) if a.copy is None else None
+    most = dot.shape[0] + CLOSE if a.copy is None else None
     return (a, b) if _down(a.value, most) and _down(b.value, None) else None
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from test_gemm import BF16, F16, F32, F64, I8, agree
 from torch_rvv.runtime.context import Placement, placing
 
-from torch_rvv.columns import MOST_ROWS, lanes, pays
+from torch_rvv.columns import LINE, MOST_ROWS, apart, lanes, pays
 
 WHERE = "lanes along its rows"
 
@@ -76,6 +76,13 @@ def test_results_have_the_strides_that_they_have_in_eager():
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [F32, F16, I8], ids=str)
+@pytest.mark.parametrize("rows", [5, 16, 32, 33, 64, 128])
+def test_rows_of_the_transpose_do_not_share_the_sets_of_a_cache(rows, dtype):
+    size = apart(rows, dtype) * dtype.itemsize
+    assert rows <= apart(rows, dtype) <= rows + LINE // dtype.itemsize and size % (2 * LINE)
+
+
 def matrices(m, k, n, dtype=F32):
     return torch.empty(m, k, dtype=dtype), torch.empty(n, k, dtype=dtype).t()
 
@@ -93,6 +100,8 @@ def test_where_it_pays():
     for placement in (Placement(gemm="aten"), Placement(frozen=True)):
         with placing(placement):
             assert not pays(*matrices(48, 768, 768))
+        # A weight that is converted is copied in any case.
+        assert pays(*matrices(128, 512, 512)) and not pays(*matrices(128, 512, 512), converted=True)
     assert lanes(32) == 32 and lanes(96) == 96 and 32 < lanes(33) < lanes(48) < lanes(49) == 64
 
 

@@ -28,12 +28,15 @@ aten = torch.ops.aten
 PRODUCTS: dict[Any, int] = {aten.mm.default: 0, aten.addmm.default: 1, aten._int_mm.default: 0}
 # What a weight may have gone through.
 VIEWS = {aten.permute.default, aten.t.default, torch.ops.prims.convert_element_type.default}
-# Beyond it the rows lie so far apart in memory that few lines of a cache hold them.
+# Beyond it a copy of the weight serves so many rows that it costs little.
 MOST_ROWS, LEAST_COLUMNS = 128, 16
+# Bytes of a cache's line.
+LINE = 64
 # Modelled cycles at VLEN 256: of an element that is turned round, of a lane's product; and what an element of a weight
 # saves, the less where it is converted first, and so copied, all the same.
 TURN, PRODUCT = 1.25, 0.13
-SAVED = {torch.float32: 1.25, torch.float16: 1.2, torch.int8: 1.0, torch.bfloat16: 0.6}
+SAVED_CONVERTED = 0.6
+SAVED = {torch.float32: 1.25, torch.float16: 1.2, torch.int8: 1.0, torch.bfloat16: SAVED_CONVERTED}
 # Lanes of a whole strip, and how many of them a narrower one is worth.
 WHOLE = 32
 STRIPS = {0: 0.0, 8: 10.5, 16: 17.2}
@@ -41,13 +44,21 @@ STRIPS = {0: 0.0, 8: 10.5, 16: 17.2}
 
 @torch.library.custom_op("torch_rvv::columns", mutates_args=())
 def columns(x: Tensor) -> Tensor:
-    """The transpose of a matrix, contiguous in memory."""
-    return x.t().clone(memory_format=torch.contiguous_format)
+    """The transpose of a matrix, row after row in memory, with a line between them where they would share few sets of a
+    cache."""
+    return _like(x).copy_(x.t())
 
 
 @columns.register_fake
-def _(x: Tensor) -> Tensor:
-    return x.new_empty((x.shape[1], x.shape[0]))
+def _like(x: Tensor) -> Tensor:
+    m, k = x.shape
+    return x.new_empty_strided((k, m), (apart(m, x.dtype), 1))
+
+
+def apart(rows: int, dtype: torch.dtype) -> int:
+    """Elements from a row of a transpose to the next."""
+    line = LINE // dtype.itemsize
+    return rows if rows % (2 * line) else rows + line
 
 
 COLUMNS = torch.ops.torch_rvv.columns.default
@@ -57,9 +68,10 @@ def by_column(node: Node) -> Node | None:
     """A product with its left operand by column, where that pays."""
     place = PRODUCTS[node.target]
     a, b = node.args[place : place + 2]
-    if not isinstance(a, Node) or not isinstance(b, Node) or not _is_weight(b):
+    weight = _weight(b)
+    if not isinstance(a, Node) or not isinstance(b, Node) or weight is None:
         return None
-    if not pays(a.meta["val"], b.meta["val"]):
+    if not pays(a.meta["val"], b.meta["val"], weight.meta["val"].dtype != b.meta["val"].dtype):
         return None
     with node.graph.inserting_before(node):
         # Products of the same rows share them: this one is the first of them, or finds them.
@@ -80,15 +92,16 @@ def _call(node: Node, operator: Any, *args: Any) -> Node:
     return made
 
 
-def _is_weight(node: Node) -> bool:
-    """Whether a matrix is an input of the graph, or a view or conversion of one."""
-    while node.target in VIEWS and isinstance(node.args[0], Node):
+def _weight(node: Any) -> Node | None:
+    """The input of the graph that a matrix is a view or conversion of; None if it is something else."""
+    while isinstance(node, Node) and node.target in VIEWS:
         node = node.args[0]
-    return node.op in ("placeholder", "get_attr")
+    return node if isinstance(node, Node) and node.op in ("placeholder", "get_attr") else None
 
 
-def pays(a: Tensor, b: Tensor) -> bool:
-    """Whether a (m, k) @ b (k, n) takes less with a by column than with a copy of b by row."""
+def pays(a: Tensor, b: Tensor, converted: bool = False) -> bool:
+    """Whether a (m, k) @ b (k, n) takes less with a by column than with a copy of b by row. converted: b from another
+    type, which takes a copy in any case."""
     placement = current_placement()
     (m, k), n = a.shape, b.shape[1]
     known = all(isinstance(size, int) for size in (m, k, n)) and a.dtype == b.dtype and a.dtype in SAVED
@@ -96,8 +109,8 @@ def pays(a: Tensor, b: Tensor) -> bool:
         return False
     if not gemm.FEW_ROWS < m <= MOST_ROWS or n < LEAST_COLUMNS:
         return False
-    idle = lanes(m) - m
-    return PRODUCT * idle * k * n + TURN * m * (k + n) < SAVED[a.dtype] * k * n
+    idle, saved = lanes(m) - m, SAVED_CONVERTED if converted else SAVED[a.dtype]
+    return PRODUCT * idle * k * n + TURN * m * (k + n) < saved * k * n
 
 
 def lanes(rows: int) -> float:
@@ -112,4 +125,5 @@ def register() -> None:
 
     @register_lowering(COLUMNS, type_promotion_kind=None)
     def lower(x: Any) -> Any:
-        return ir.ExternKernel.require_contiguous(permute(x, [1, 0]))
+        rows = int(x.get_size()[0])
+        return ir.ExternKernel.require_exact_strides(permute(x, [1, 0]), [apart(rows, x.get_dtype()), 1])
