@@ -11,7 +11,7 @@
         store C
 
 Rows × LMUL is the largest tile that leaves room for two B vectors: 6 × 4 in 32 registers, the best of those
-measured on the X60 model (15 of 16 FLOP a cycle); narrow matrices take smaller LMUL and more rows, as do the columns
+measured on the X60 model (depthloop.py); narrow matrices take smaller LMUL and more rows, as do the columns
 that are left over from whole strips, if those are known to be few. Taken only where C and B are unit-stride along n
 and the body is one multiply-add; anything else is an ordinary nest.
 """
