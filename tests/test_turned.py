@@ -97,16 +97,21 @@ def test_a_product_of_operands_by_column(guard, result, shape, dtype, both, monk
     assert bool(count) == (m <= BLOCK + turned.CLOSE or dtype in (BF16, I8))
 
 
+def crosswise(a, b):
+    """A launch of `computed`."""
+
+    def launch():
+        c = torch.zeros(a.shape[0], a.shape[0])
+        computed[(1,)](a, b, c, K=a.shape[1], S=a.shape[0])
+        return c
+
+    return launch
+
+
 @pytest.mark.board
 def test_sums_that_are_read_in_any_order(both):
     a, b = by_column(16, 32), by_column(32, 16)
-
-    def launch():
-        c = torch.zeros(16, 16)
-        computed[(1,)](a, b, c, K=32, S=16)
-        return c
-
-    ours, plain, count = both(computed, launch)
+    ours, plain, count = both(computed, crosswise(a, b))
     assert count == 1 and torch.equal(ours, plain)
     total = (a.double() * 2) @ (b.double() - 3)
     torch.testing.assert_close(ours.double(), total + total.t() - total.sum(0), rtol=1e-5, atol=1e-3)
@@ -114,14 +119,7 @@ def test_sums_that_are_read_in_any_order(both):
 
 @pytest.mark.board
 def test_a_few_steps_do_not_pay_for_sums_that_leave_crosswise(both):
-    a, b = by_column(64, 16), by_column(16, 64)
-
-    def launch():
-        c = torch.zeros(64, 64)
-        computed[(1,)](a, b, c, K=16, S=64)
-        return c
-
-    *_, count = both(computed, launch)
+    *_, count = both(computed, crosswise(by_column(64, 16), by_column(16, 64)))
     assert count == 0
 
 
