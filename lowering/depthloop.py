@@ -47,7 +47,7 @@ class _State:
 
 
 def distances(kernel: Kernel) -> tuple[str | int, str | int]:
-    """How many elements B's pointer moves in a step at LMUL 4, and A's in a round."""
+    """How many elements B's pointer moves in a step at LMUL 4, and A's in a round: the kernel has them in bytes."""
     of = kernel.of
     return of.b.strides[of.depth], kernel.mul(of.a.strides[of.depth], UNROLL[4])
 
@@ -129,7 +129,7 @@ class DepthLoop:
     def _move(self, state: _State, r: int, steps: int) -> None:
         kernel, pointer = self.kernel, state.a[r]
         whole = kernel.lmul == 4 and steps == UNROLL[4]
-        state.a[r] = kernel.moved(pointer, kernel.along) if whole else kernel.kept(self._along(pointer, steps))
+        state.a[r] = kernel.moved(pointer, kernel.round_of_a) if whole else kernel.kept(self._along(pointer, steps))
         state.ahead[r] = steps
 
     def _step(self, state: _State, step: int, steps: int, gaps: dict[tuple[int, int], int]) -> None:
@@ -146,7 +146,7 @@ class DepthLoop:
                 vector = kernel.load(state.b[step if len(state.b) > 1 else 0], kernel.narrow)
             if r == min(1, self.rows - 1) and len(state.b) == 1:
                 kernel.here()
-                state.b = [kernel.moved(state.b[0], kernel.down)]
+                state.b = [kernel.moved(state.b[0], kernel.step_of_b)]
             if (step, r) in gaps:
                 kernel.here()
                 self._move(state, gaps[step, r], steps)

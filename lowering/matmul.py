@@ -259,7 +259,7 @@ class Kernel:
         # Rounding as the machine is set to; what lies behind the length may be anything.
         self.mode, self.policy = (w.op(f"arith.constant {n} : i64") for n in (7, 3))
         steps = self.of.sizes[self.of.depth]
-        self.down, self.along = (self.bytes_of(n) for n in depthloop.distances(self))
+        self.step_of_b, self.round_of_a = (self.bytes_of(n) for n in depthloop.distances(self))
         if isinstance(steps, int):
             self._outer(list(self.of.outer), {})
             return
