@@ -16,7 +16,8 @@ class Placement:
     """A device specification (see get_device) and the options that kernels are compiled with.
 
     gemm, conv, attention: who does matrix products and the like, "rvv", "aten" or "auto". winograd: whether
-    3 x 3 convolutions may go by tiles. frozen: whether parameters are constants.
+    3 x 3 convolutions may go by tiles. frozen: whether parameters are constants. timed: whether kernels are chosen by
+    time, on a board.
     """
 
     device: Any = None
@@ -26,6 +27,7 @@ class Placement:
     attention: str = "auto"
     winograd: bool = True
     frozen: bool = False
+    timed: bool = False
 
 
 _placement: ContextVar[Placement | None] = ContextVar("torch_rvv_placement", default=None)

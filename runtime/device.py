@@ -40,13 +40,15 @@ class LoadedKernel:
 class Device(ABC):
     """A machine that runs kernels of the C ABI (runtime/include/torch_rvv.h). May be used by several threads.
 
-    vlen in bits. isa: the extensions it has ("m", "zvfh", ...). After a fork, the child's device is one of its own.
+    vlen in bits. isa: the extensions it has ("m", "zvfh", ...). emulated: time on it says nothing. After a
+    fork, the child's device is one of its own.
     """
 
     name: str
     vlen: int
     num_threads: int
     isa: frozenset[str]
+    emulated = False
 
     def __init__(self) -> None:
         _living.add(self)

@@ -58,6 +58,8 @@ def command(vlen: int) -> list[str]:
 class VirtualBoard(Board):
     """An emulated board with a given VLEN in bits. It has one memory for its whole life: tensors outlive a fault."""
 
+    emulated = True
+
     def __init__(self, vlen: int):
         super().__init__()
         self.name, self.vlen = f"the virtual board (VLEN {vlen})", vlen

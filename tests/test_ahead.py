@@ -50,7 +50,6 @@ def compiled(*inputs, function=model):
 
 
 def test_another_process_makes_the_same_code(workers, fresh, monkeypatch):
-    monkeypatch.setattr(ahead.Batch, "help", lambda self: None)  # All of it by the other one.
     inputs = torch.randn(33, 20), torch.randn(20, 7)
     theirs, made_there = compiled(*inputs)
     assert len(workers) == len(made_there) and all(done for _, done in workers)
@@ -62,17 +61,31 @@ def test_another_process_makes_the_same_code(workers, fresh, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_what_no_process_has_begun_is_lowered_here(workers, fresh, monkeypatch):
-    monkeypatch.setattr(ahead.Workers, "submit", lambda self, *job: ahead.Future())  # A queue that nobody reads.
-    inputs = torch.randn(33, 20), torch.randn(20, 7)
-    results, kernels = compiled(*inputs)
-    assert not workers and kernels
-    for got, want in zip(results, model(*inputs), strict=True):
-        torch.testing.assert_close(got, want)
+def test_a_kernel_of_the_users_is_made_there_too(workers, fresh):
+    q, k, v = (torch.randn(1, 2, 40, 16) for _ in range(3))
+    result, kernels = compiled(q, k, v, function=torch.nn.functional.scaled_dot_product_attention)
+    assert len(kernels) == 1 and kernels[0].name.startswith("attention_forward") and kernels[0].binary
+    assert [done for _, done in workers] == [True]
+    torch.testing.assert_close(result, torch.nn.functional.scaled_dot_product_attention(q, k, v))
+
+
+def test_each_process_ends_with_its_own_connection():
+    workers = ahead.Workers(3)
+    workers.wake()
+    first, *others = [workers.idle.get(timeout=5) for _ in range(3)]
+    job = ("module { tt.func public @k() { tt.return } }", compiler.current_codegen())
+    for connection in others:
+        connection.send(job)
+        assert connection.recv()[1]["name"] == "k"
+    first.close()
+    workers.processes[0].wait(timeout=20)
+    for connection in others:  # Forked from the one that has ended, and still at work.
+        connection.send(job)
+        assert connection.recv()[1]["name"] == "k"
+        connection.close()
 
 
 def test_a_process_that_dies_loses_nothing(workers, fresh, monkeypatch):
-    monkeypatch.setattr(ahead.Batch, "help", lambda self: None)
     inputs = torch.randn(33, 20), torch.randn(20, 7)
     compiled(*inputs)
     process = ahead._workers(1).processes[0]
@@ -86,20 +99,19 @@ def test_a_process_that_dies_loses_nothing(workers, fresh, monkeypatch):
         torch.testing.assert_close(got, want)
 
 
-@pytest.mark.parametrize("helping", [True, False])
-def test_a_kernel_that_raises_ahead_is_compiled_where_it_is_asked_for(workers, fresh, monkeypatch, helping):
-    def fail(*_):
-        raise ValueError("no such luck")
-
-    if helping:
-        monkeypatch.setattr(ahead.Workers, "submit", lambda self, *job: ahead.Future())
-        monkeypatch.setattr(compiler, "lower", fail)
-    else:
-        monkeypatch.setattr(ahead.Workers, "_ask", lambda self, ttir, codegen: None)
+def test_a_kernel_that_raises_ahead_is_compiled_where_it_is_asked_for(workers, fresh, monkeypatch):
+    monkeypatch.setattr(ahead.Workers, "_ask", lambda self, ttir, codegen: None)
     x = torch.randn(40)
     result, kernels = compiled(x, function=lambda x: x.exp())
     torch.testing.assert_close(result, x.exp())
     assert len(kernels) == 1 and kernels[0].binary
+
+
+def test_the_frontend_makes_each_kernel_once(workers, fresh, monkeypatch):
+    made, plain = [], ahead._make_ir
+    monkeypatch.setattr(ahead, "_make_ir", lambda *args: made.append(args[0].name) or plain(*args))
+    _, kernels = compiled(torch.randn(33, 20), torch.randn(20, 7))
+    assert sorted(made) == sorted(kernel.name for kernel in kernels)
 
 
 def test_who_watches_a_compile_has_all_of_it_in_this_process(workers, fresh, monkeypatch, tmp_path):

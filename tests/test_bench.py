@@ -360,14 +360,14 @@ def test_a_version_that_a_library_needs_is_made_a_wish(tmp_path):
 @pytest.mark.ir
 def test_compile_time_as_text():
     results = [
-        compiletime.CompileResult("compile", "gpt2", OURS, 5.0, 0.5),
-        compiletime.CompileResult("compile", "gpt2", "inductor_gcc", 20.0, 0.4),
+        compiletime.CompileResult("compile", "gpt2", OURS, 6.0, 5.0, 0.5),
+        compiletime.CompileResult("compile", "gpt2", "inductor_gcc", 40.0, 20.0, 0.4),
         compiletime.CompileResult("compile", "gpt2", "inductor_clang", reason="no such compiler here"),
     ]
     text = compiletime.text(results)
-    assert "0.25" in text and "inductor_clang: gpt2: no such compiler here" in text
+    assert "0.15" in text and "0.25" in text and "inductor_clang: gpt2: no such compiler here" in text
     assert not any(r.failed for r in results) and compiletime.CompileResult("compile", "gpt2", OURS).failed
-    assert compiletime.page(results).count("<svg") == 2
+    assert compiletime.page(results).count("<svg") == 3
     with pytest.raises(OptionError, match="Unknown model"):
         list(compiletime.run("gtp2"))
 

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import gc
-import subprocess
 import threading
 import time
 
 import pytest
 import torch
-from board_kernels import add, native, works
-from torch_rvv.runtime.build import worker
+from board_kernels import Server, add, native, works
 from torch_rvv.runtime.device import get_device
 from torch_rvv.runtime.remote import RemoteBoard
-from torch_rvv.runtime.virtual import command
 
 from torch_rvv.errors import DeviceError, KernelFault, KernelTimeout
 
 pytestmark = pytest.mark.board
 ISA = "rv64imafdcv_zba_zbb_zbs_zfh_zvfh"
-
-
-class Server:
-    """A worker that listens; `address` is where."""
-
-    def __init__(self, *options, where="0", vlen=256):
-        command_ = [*command(vlen), str(worker()), "--listen", where, *options]
-        self.process = subprocess.Popen(command_, stdout=subprocess.PIPE, text=True)
-        self.address = self.process.stdout.readline().split()[-1]
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,10 +14,10 @@ from torch._inductor import config, list_mode_options
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 from torch._inductor.virtualized import V
 
-from torch_rvv import decompositions, freezing, graphcache, inductor, late, pywrapper
+from torch_rvv import decompositions, freezing, graphcache, inductor, late, patterns, pywrapper
 from torch_rvv.errors import OptionError
-from torch_rvv.knobs import CodegenOptions, knobs
-from torch_rvv.plugin import ahead
+from torch_rvv.knobs import LMULS, CodegenOptions, knobs
+from torch_rvv.plugin import ahead, tritonkey
 from torch_rvv.plugin.alone import check_alone
 from torch_rvv.plugin.compiler import compiling
 from torch_rvv.runtime.context import Placement, placing
@@ -24,7 +25,7 @@ from torch_rvv.runtime.device import get_device
 from torch_rvv.simplify import simplify
 from torch_rvv.target import resolve_target
 
-graphcache.prepare()
+tritonkey.install()
 OPTIONS = {
     "target": "the board to compile for: a name of torch_rvv.TARGETS or a torch_rvv.Target",
     "device": "where to run: auto, local, virtual, or a Device",
@@ -34,12 +35,14 @@ OPTIONS = {
     "attention": "who does scaled dot-product attention, likewise",
     "winograd": "3 x 3 convolutions by Winograd's tiles where that is faster: True (default), False",
 }
+# Options of Inductor by which kernels are chosen by time.
+TIMED = ("max_autotune", "max_autotune_pointwise", "max_autotune_gemm", "coordinate_descent_tuning")
 # What makes a compile one of ours: not for the user to change.
 FIXED = ("cpu_backend", "fx_wrapper", "cpp_wrapper", "inductor_choices_class")
 
 
-def _split(mode: str | None, options: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(our options, Inductor's). Raises OptionError for an unknown one."""
+def _split(mode: str | None, options: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """(our options, Inductor's, whether kernels are to be timed). Raises OptionError for an unknown one."""
     ours: dict[str, Any] = {}
     theirs: dict[str, Any] = {}
     if mode not in (None, "default"):
@@ -64,16 +67,22 @@ def _split(mode: str | None, options: dict[str, Any] | None) -> tuple[dict[str, 
                 f"Unknown option {name!r} for backend 'rvv'",
                 hint=f"{hint}Known options: {', '.join(OPTIONS)}, and Inductor's (torch._inductor.list_options()).",
             )
-    # Measuring under emulation says nothing, and there are no CUDA graphs here.
-    for name in (
-        "triton.cudagraphs",
-        "max_autotune",
-        "max_autotune_pointwise",
-        "max_autotune_gemm",
-        "coordinate_descent_tuning",
-    ):
-        theirs.pop(name, None)
-    return ours, theirs
+    theirs.pop("triton.cudagraphs", None)
+    # What is timed, and how, is ours (timed.py), where there is something to time.
+    timed = [theirs.pop(name, False) for name in TIMED]
+    return ours, theirs, any(timed)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's cycle collector: of a compile it finds next to nothing, and takes a twentieth of the time."""
+    held = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if held:
+            gc.enable()
 
 
 def rvv(
@@ -89,11 +98,11 @@ def rvv(
     OptionError for an unknown option or value.
     """
     check_alone()
-    ours, theirs = _split(mode, options)
+    ours, theirs, timed = _split(mode, options)
     target = resolve_target(ours.get("target", knobs.target))
     lmul = ours.get("lmul")
-    if lmul not in (None, 1, 2, 4, 8):
-        raise OptionError(f"lmul={lmul!r} is not an LMUL", hint="Known: 1, 2, 4, 8.")
+    if lmul not in (None, *LMULS):
+        raise OptionError(f"lmul={lmul!r} is not an LMUL", hint=f"Known: {', '.join(map(str, LMULS))}.")
     if ours.get("device") is not None:
         get_device(ours["device"])
     codegen = CodegenOptions(target=target, lmul=lmul, saturate=False)
@@ -104,10 +113,11 @@ def rvv(
     if not isinstance(ours.get("winograd", True), bool):
         raise OptionError(f"winograd={ours['winograd']!r} is not a choice", hint="Known: True, False.")
     frozen = theirs.get("freezing", config.freezing) and not torch.is_grad_enabled()
-    tiles = {"winograd": ours.get("winograd", True), "frozen": bool(frozen)}
+    tiles = {"winograd": ours.get("winograd", True), "frozen": bool(frozen), "timed": timed}
     placement = Placement(device=ours.get("device"), codegen=codegen, **who, **tiles)
     inductor.register()
     freezing.register()
+    patterns.register()
     patches = inductor.patches(theirs)
 
     @contextmanager
@@ -117,7 +127,7 @@ def rvv(
         caches = functorch_config.patch(enable_autograd_cache=cached, bundled_autograd_cache=True)
         # Inductor keeps the heuristics that a thread asked for first, whatever its config says later.
         choices = V.set_choices_handler(inductor.RvvChoices())
-        with config.patch(patches), choices, caches, compiling(codegen), placing(placement):
+        with config.patch(patches), choices, caches, compiling(codegen), placing(placement), uncollected():
             yield
 
     def inner(graph: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> Any:

@@ -24,6 +24,7 @@ from torch._inductor.runtime.triton_heuristics import GridExpr, get_constexprs
 from torch._inductor.virtualized import V
 from torch.fx.node import map_aggregate
 
+from torch_rvv import timed
 from torch_rvv.errors import TorchRvvError
 from torch_rvv.plugin import ahead
 from torch_rvv.plugin.compiler import current_codegen
@@ -70,11 +71,14 @@ class RvvConverter(FxConverter):
             # A view has no name of its own, but a text that makes it.
             if isinstance(name, str) and name.startswith("reinterpret_tensor(") and isinstance(value, ir.IRNode):
                 self.buffer_to_node[name] = self._generate_buffer(value)  # type: ignore[assignment]
-        with _parameters_first(self.kernels[line.kernel_name].tuner):
+        tuner = self.kernels[line.kernel_name].tuner
+        if timed.board() and line.kernel_name not in self.gm.meta.get("rvv_kernels", ()):
+            timed.choose(tuner, line.kernel_name, self._lookup_args(line.call_args))
+        with _parameters_first(tuner):
             super()._generate_triton_call(line)
         node = next(n for n in reversed(self.gm.graph.nodes) if n.op == "call_function")
         node.meta["rvv_kernel"] = line.kernel_name
-        self.gm.meta.setdefault("rvv_kernels", {})[line.kernel_name] = self.kernels[line.kernel_name].tuner
+        self.gm.meta.setdefault("rvv_kernels", {})[line.kernel_name] = tuner
 
     def _generate_sym_node(self, s: Any) -> Any:
         if isinstance(s, sympy.Float):
@@ -161,9 +165,11 @@ class BoxedModule(FileBackedGraphModule):
 def _begun(body: str) -> str:
     """A kernel's definition with the codegen options in its source; its compile may begin in another process.
 
-    Inductor keeps compiled kernels in memory by their source alone: another target must be another source.
+    Inductor keeps compiled kernels in memory by their source alone: another target must be another source, and a kernel
+    that is to be timed on a board.
     """
-    marked = body.replace("'''\n", f"'''\n# torch_rvv options {current_codegen().key()[:16]}\n", 1)
+    options = " ".join(filter(None, [current_codegen().key()[:16], timed.board()]))
+    marked = body.replace("'''\n", f"'''\n# torch_rvv options {options}\n", 1)
     if (batch := ahead.current()) is not None:
         batch.begin(marked)
     return marked
@@ -194,8 +200,6 @@ class RvvWrapper(WrapperFxCodegen):
 
     def _generate(self, is_inference: bool) -> tuple[FileBackedGraphModule, None]:
         self.run_wrapper_ir_passes(is_inference)
-        if (batch := ahead.current()) is not None:
-            batch.help()
         converter = RvvConverter(
             lines=self.lines,
             prologue="\n".join([self.imports.getvalue(), self.header.getvalue()]),

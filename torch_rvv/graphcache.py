@@ -11,22 +11,18 @@ itself; TORCHINDUCTOR_AUTOGRAD_CACHE=0 turns it off too.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-import triton
 from torch._functorch._aot_autograd.autograd_cache import BypassAOTAutogradCache
-from torch._inductor.codecache import triton_key, write_atomic
 from torch._inductor.custom_graph_pass import CustomGraphModulePass
 from torch._inductor.output_code import OutputCode
 from torch._inductor.utils import set_tracing_context_output_strides
 
+from torch_rvv import timed
 from torch_rvv.errors import TorchRvvError
 from torch_rvv.knobs import knobs
 from torch_rvv.plugin import cachekey
@@ -43,37 +39,8 @@ def wanted() -> bool:
 def key() -> str:
     """What a compiled graph of ours depends on besides the graph: our source, tools, options."""
     placement = current_placement()
-    who = (placement.gemm, placement.conv, placement.attention, placement.winograd, placement.frozen)
+    who = (placement.gemm, placement.conv, placement.attention, placement.winograd, placement.frozen, timed.board())
     return "|".join([cachekey.environment_key(), placement.codegen.key(), *map(str, who), knobs.fallback])
-
-
-def prepare() -> None:
-    """Give Inductor the digest of Triton's files for its part of the key.
-
-    Made anew, it costs a quarter of a second of each process's first compile, as Triton's library has 460 MB. Like
-    ccache, we take a library whose path, size and time of change are those of last time for the same one.
-    """
-    root = Path(triton.__file__).parent
-    found = hashlib.sha256(triton.__version__.encode())
-    for path in sorted(root.rglob("*.py")):
-        found.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    for path in sorted(root.glob("_C/*.so")):
-        found.update(_library_digest(path))
-    with suppress(RuntimeError):  # Someone asked before: theirs is as good.
-        triton_key.set(found.hexdigest())  # type: ignore[attr-defined]
-
-
-def _library_digest(path: Path) -> bytes:
-    stat = path.stat()
-    held = hashlib.sha256(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
-    note = knobs.cache_dir / f"digest-{held[:24]}"
-    if note.exists():
-        return note.read_bytes()
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
-    with suppress(OSError):  # A folder that cannot be written costs time only.
-        write_atomic(str(note), digest, make_dirs=True)
-    return digest
 
 
 class KeyPass(CustomGraphModulePass):

@@ -17,6 +17,7 @@ from torch_rvv.errors import OptionError
 from torch_rvv.target import Target, resolve_target
 
 T = TypeVar("T")
+LMULS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Knobs:
         "TORCH_RVV_COMPILE_PROCESSES",
         int,
         None,
-        "processes that compile kernels besides; unset: other cores, 8 at most",
+        "processes that compile kernels besides; unset: one a core, 8 at most, none on a single core",
     )
     pool_bytes = Knob("TORCH_RVV_POOL_BYTES", int, 4 << 30, "size of the virtual board's memory")
     timeout = Knob("TORCH_RVV_TIMEOUT", float, 120.0, "seconds after which a launch is stopped")

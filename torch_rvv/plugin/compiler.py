@@ -18,11 +18,14 @@ from triton.backends.compiler import BaseBackend, GPUTarget
 
 from torch_rvv.errors import Declined
 from torch_rvv.knobs import CodegenOptions, knobs
-from torch_rvv.plugin import cachekey, extra
+from torch_rvv.plugin import cachekey, extra, tritonkey
 from torch_rvv.plugin.dump import dump
 
 extra.install()
+tritonkey.install()
 _PROCESS = uuid4().hex
+# The names of pipeline.STAGES, without loading it.
+STAGES = ("linalg", "vector", "llvm", "object", "so")
 _codegen: ContextVar[CodegenOptions | None] = ContextVar("torch_rvv_codegen", default=None)
 
 
@@ -68,7 +71,7 @@ class Options:
 
 
 class Listing(str):
-    """An object file for Triton's cache, which keeps text: its assembly, the bytes beside it."""
+    """An object file for Triton's cache, which keeps text: its assembly, if there are readers; the bytes beside it."""
 
     data: bytes
 
@@ -89,19 +92,19 @@ def results_from(made: Callable[[str, CodegenOptions], Lowered | None]) -> Itera
 
 
 def lower(ttir: str, codegen: CodegenOptions) -> Lowered:
-    """All stages behind Triton's own, at once."""
-    from torch_rvv.lowering import pipeline
-
+    """All stages behind Triton's own, at once, for a graph's kernel: who would read its assembly has it dumped."""
     results: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     source: Any = ttir
-    for name in pipeline.STAGES:
-        source = results[name] = _run(name, source, metadata, codegen)
+    for name in STAGES:
+        source = results[name] = _run(name, source, metadata, codegen, listed=False)
     return results, metadata
 
 
 def ttir_passes(module: Any, metadata: dict[str, Any], options: Options) -> Any:
-    """Triton's target-independent clean-up."""
+    """Triton's target-independent clean-up, once: done again, it may write the same otherwise."""
+    if getattr(module, "is_clean", False):
+        return module
     pm = ir.pass_manager(module.context)
     passes.common.add_inliner(pm)
     passes.ttir.add_combine(pm)
@@ -112,6 +115,7 @@ def ttir_passes(module: Any, metadata: dict[str, Any], options: Options) -> Any:
     passes.common.add_symbol_dce(pm)
     passes.ttir.add_loop_unroll(pm)
     pm.run(module, "ttir")
+    module.is_clean = True
     return module
 
 
@@ -148,12 +152,9 @@ class RVVBackend(BaseBackend):
         """TTIR needs no dialect of ours."""
 
     def add_stages(self, stages: dict[str, Callable[..., Any]], options: Options, language: Any = None) -> None:
-        # Here and below: Triton imports this module in every process, MLIR is loaded only to compile.
-        from torch_rvv.lowering import pipeline
-
         made: dict[str, Any] = {}
         stages["ttir"] = lambda module, metadata: ttir_passes(module, metadata, options)
-        for name in pipeline.STAGES:
+        for name in STAGES:
             stages[name] = lambda source, metadata, name=name: _stage(name, source, metadata, options.codegen, made)
 
 
@@ -166,11 +167,13 @@ def _stage(name: str, source: Any, metadata: dict[str, Any], codegen: CodegenOpt
     return made[name] if name in made else _run(name, source, metadata, codegen)
 
 
-def _run(name: str, source: Any, metadata: dict[str, Any], codegen: CodegenOptions) -> Any:
+def _run(name: str, source: Any, metadata: dict[str, Any], codegen: CodegenOptions, *, listed: bool = True) -> Any:
     """One stage. A kernel that is declined is recorded, and its later stages are empty: nothing is raised here.
 
-    metadata: declined = [reason, Triton source line] or None; seconds by stage.
+    metadata: declined = [reason, Triton source line] or None; seconds by stage. listed: with the object's assembly,
+    which takes as long as the object.
     """
+    # Triton imports this module in every process, and others may compile: MLIR is loaded only where it is used.
     from torch_rvv.lowering import pipeline
     from torch_rvv.lowering.llvm import to_assembly
 
@@ -195,7 +198,7 @@ def _run(name: str, source: Any, metadata: dict[str, Any], codegen: CodegenOptio
     _say(metadata, name, result)
     dump(metadata, name, source, result)
     if name == "object":
-        listing = Listing(to_assembly(source, codegen.target))
+        listing = Listing(to_assembly(source, codegen.target) if listed else "")
         listing.data = result
         return listing
     return result

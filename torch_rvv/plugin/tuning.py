@@ -102,10 +102,9 @@ class _Trial:
 def _costs(call: Callable[[], Any], repeats: int) -> list[float]:
     """What some runs of a call cost; nothing if it launches no program."""
     from torch_rvv.runtime.device import get_device
-    from torch_rvv.runtime.virtual import VirtualBoard
 
     device = get_device()
-    if not isinstance(device, VirtualBoard):
+    if not device.emulated:
         return _times(call, repeats)
     from torch_rvv.plugin.counted import NotCounted, instructions
 
@@ -163,7 +162,6 @@ class DeviceInterface:
 @cache
 def _say_whose_time() -> None:
     from torch_rvv.runtime.device import get_device
-    from torch_rvv.runtime.virtual import VirtualBoard
 
-    if isinstance(get_device(), VirtualBoard):
+    if get_device().emulated:
         warnings.warn("do_bench times the emulator, which says nothing of a board's speed", TuningWarning, stacklevel=4)
