@@ -12,6 +12,7 @@ Declines: scaled products whose operands are packed along another axis than K.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,14 +21,18 @@ from torch_rvv.lowering.access import VIEWS, Analysis, Space, step
 from torch_rvv.lowering.convert_shape import join, view
 from torch_rvv.lowering.graph import Graph, check_elements, rule
 from torch_rvv.lowering.nodes import Dot, Fill, Node
+from torch_rvv.lowering.operations import bits_of
 from torch_rvv.lowering.scratch import materialise
 from torch_rvv.lowering.ttir import source_line
 
 from torch_rvv.errors import Declined
 
 # From so many rows on the right operand is copied even if it could be read where it stands, unless a copy would lie
-# just like it: rows a power of two apart share few lines of a cache, and every block of rows reads them all again.
+# just like it or its strips stay in the L1 cache: rows a power of two apart share few sets of it, and every block of
+# rows reads them all again.
 PACKING_ROWS = 32
+# Bytes of a strip of columns at LMUL 4 and VLEN 256. A cache of 64 sets of 8 lines, two of which are for the rest.
+STRIP, LINE, SETS, WAYS = 128, 64, 64, 6
 
 
 def widened(graph: Graph, node: Node, elem: str) -> Node:
@@ -61,9 +66,16 @@ def _operands(graph: Graph, a: Node, b: Node, elem: str) -> tuple[Node, Node]:
     return widened(graph, a, elem), widened(graph, b, elem)
 
 
-def _direct(node: Node, columns: bool, dense: bool = False) -> bool:
-    """Whether the inner loop may read a tensor where it stands: a load, unit-stride along its columns. dense: whose
-    rows follow each other as a copy's would.
+def stays(apart: int, depth: int, nbytes: int) -> bool:
+    """Whether a strip of columns, in so many rows that are so many elements apart, stays in the L1 cache."""
+    step = apart * nbytes
+    rows = (range(k * step // LINE, (k * step + STRIP - 1) // LINE + 1) for k in range(depth))
+    return max(Counter(line % SETS for line in {line for row in rows for line in row}).values()) <= WAYS
+
+
+def _direct(node: Node, columns: bool, again: bool = False) -> bool:
+    """Whether the inner loop may read a tensor where it stands: a load, unit-stride along its columns. again: each
+    block of rows does, so that it must lie as a copy would or stay in the cache.
 
     A mask is the caller's concern.
     """
@@ -74,7 +86,8 @@ def _direct(node: Node, columns: bool, dense: bool = False) -> bool:
     space = Space.over(node.shape)
     analysis, index = Analysis(space), space.index
     rows, last = index[-2].coefs, index[-1].coefs
-    apart = node.shape[-1]
+    depth, apart = node.shape[-2:]
+    nbytes = bits_of(node.elem) // 8
     while node.kind in VIEWS:
         node, index = step(node, index, analysis.divide)
     if node.kind != "load":
@@ -82,8 +95,10 @@ def _direct(node: Node, columns: bool, dense: bool = False) -> bool:
     form = analysis.linear(node.args[0].args[1], index)
     if not form.affine:
         return False
-    steps = [(d, 1) for d in last if columns] + [(d, apart) for d in rows if dense]
-    return all(d in form.coefs and form.coefs[d].constant == step for d, step in steps)
+    found = {d: form.coefs[d].constant if d in form.coefs else None for d in (*rows, *last)}
+    if again and any(s is None or (s != apart and not stays(s, depth, nbytes)) for s in map(found.get, rows)):
+        return False
+    return not columns or all(found[d] == 1 for d in last)
 
 
 def _has_mask(node: Node) -> bool:
@@ -190,7 +205,7 @@ def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str 
         found = [(node, None, not _has_mask(node)) for node in (a, b)]
     operands = []
     for (node, mask, whole), columns in zip(found, (False, True), strict=True):
-        if whole and _direct(node, columns, dense=columns and c.shape[-2] >= PACKING_ROWS):
+        if whole and _direct(node, columns, again=columns and c.shape[-2] >= PACKING_ROWS):
             operands.append(node)
         elif mask is None:
             operands.append(materialise(graph, node, where))

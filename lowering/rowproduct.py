@@ -2,9 +2,9 @@
 
     linalg.generic {parallel n, reduction k} ins(%a : [k], %b : [k, n]) outs(%c : [n]) { multiply, add }
     →
-    for k in eights                                  a0 .. a7 in scalar registers
+    for k in sixteens                                a0 .. a15 in scalar registers
       for strips of n (vl lanes, LMUL 8)
-        c' = load C;  c' += a0*B[k] ... a7*B[k+7], each row loaded while the one before is multiplied;  store C
+        c' = load C;  c' += a0*B[k] ... a15*B[k+15], each row loaded while the one before is multiplied;  store C
 
 B is read once, front to back, a page at a time; C stays in the L1 cache. Three instructions a vector of B: its address,
 its load, its product. Taken where the depth is known to reach the rows of one pass.
@@ -16,13 +16,13 @@ from typing import Any
 
 from torch_rvv.lowering.matmul import Contraction, Kernel
 
-ROWS = 8
+ROWS, LEAST = 16, 8
 
 
 def applies(contraction: Contraction) -> bool:
     """Whether a contraction is a row times a matrix, of some depth."""
     steps = contraction.sizes[contraction.depth]
-    return contraction.row is None and isinstance(steps, int) and steps >= ROWS
+    return contraction.row is None and isinstance(steps, int) and steps >= LEAST
 
 
 class RowProduct(Kernel):
@@ -53,15 +53,17 @@ class RowProduct(Kernel):
             for r in range(rows)
         ]
         first = self.ahead(of.b.base, self._offset(of.b, at), of.narrow)
-        lines = [self.ahead(first, self.mul(of.b.strides[of.depth], r), of.narrow) for r in range(rows)]
         target = self.ahead(of.c.base, self._offset(of.c, starts), of.elem)
         with self._strip_loop() as j:
             here = self.ahead(target, j, of.elem)
             acc = self.load(here, self.vector)
-            b = self.load(self.ahead(lines[0], j, of.narrow), self.narrow)
+            line = self.ahead(first, j, of.narrow)
+            following = b = self.load(line, self.narrow)
             for r in range(rows):
                 self.here()
-                following = self.load(self.ahead(lines[r + 1], j, of.narrow), self.narrow) if r + 1 < rows else b
+                if r + 1 < rows:
+                    line = self.moved(line, self.step_of_b)
+                    following = self.load(line, self.narrow)
                 self.here()
                 acc = self.fma(a[r], b, acc)
                 b = following

@@ -55,6 +55,16 @@ def test_batches_strides_and_prologues(dtype):
 
 
 @pytest.mark.board
+@pytest.mark.parametrize("batch", [2, 12, 40])
+@pytest.mark.parametrize(("m", "n", "k"), [(64, 96, 64), (70, 100, 64), (40, 3136, 33)])
+def test_a_product_a_batch_reads_both_operands_where_they_stand(batch, m, n, k):
+    torch.manual_seed(0)
+    (graph,) = agree(lambda a, b: torch.bmm(a, b) + 1, torch.randn(batch, m, k), torch.randn(batch, k, n))
+    (nest,) = graph.kernels[0].metadata["nests"]  # No copy, no pass behind it.
+    assert nest["rows"] > 1 and nest["ends"]
+
+
+@pytest.mark.board
 @pytest.mark.parametrize("dtype", [F32, F16, BF16], ids=str)
 @pytest.mark.parametrize(("m", "n", "k"), [(1, 100, 147), (60, 1, 40), (5, 7, 1), (1, 1, 33)])
 def test_products_with_a_vector_are_reductions(m, n, k, dtype):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from test_lowering_language import PRODUCT
 from torch_rvv.lowering import llvm
+from torch_rvv.lowering.convert_dot import stays
 from torch_rvv.lowering.pipeline import lower
 
 from torch_rvv.knobs import CodegenOptions
@@ -37,6 +38,23 @@ def test_a_right_operand_that_is_not_contiguous_is_copied_first():
     )
     asm, metadata = vector(transposed.replace("ELEM", "f32"))
     assert any("rows" in n for n in metadata["nests"]) and "vlse32.v" in asm
+
+
+@pytest.mark.parametrize(
+    ("apart", "depth", "nbytes", "expected"),
+    [
+        (3136, 64, 4, True),  # Rows of an image of 56 x 56, as convolutions of 1 x 1 have them.
+        (-3136, 64, 4, True),
+        (3136, 512, 4, False),
+        (512, 128, 4, False),  # Four lines that start a row, of 64.
+        (512, 8, 4, True),
+        (130, 160, 4, False),  # The cache would hold nothing else.
+        (130, 128, 4, True),
+        (1, 500, 8, True),
+    ],
+)
+def test_rows_that_stay_in_the_cache(apart, depth, nbytes, expected):
+    assert stays(apart, depth, nbytes) is expected
 
 
 def test_another_body_is_an_ordinary_nest():
@@ -81,11 +99,11 @@ ROW = """
 """
 
 
-def test_a_row_times_a_matrix_reads_eight_rows_in_one_pass_and_a_shallow_one_does_not():
+def test_a_row_times_a_matrix_reads_sixteen_rows_in_one_pass_and_a_shallow_one_does_not():
     arguments = "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %t: !tt.ptr<f32>"
     asm, metadata = vector(ROW.replace("DEPTH", "64"), arguments)
     assert any(n.get("rows") == 1 and n["lmul"] == 8 for n in metadata["nests"])
-    assert asm.count("vfmadd.vf") + asm.count("vfmacc.vf") == 8
+    assert asm.count("vfmadd.vf") + asm.count("vfmacc.vf") == 16
     asm, metadata = vector(ROW.replace("DEPTH", "4"), arguments)
     assert not any(n["lmul"] == 8 and "rows" in n for n in metadata["nests"])
 

@@ -73,7 +73,9 @@ def test_the_next_compile_of_a_kernel_has_what_was_chosen(address, clock):
     tried = len(ran)
     again = autotuned(function, [x], address)
     assert len(ran) == tried and again.notes == first.notes and again.rows[0].lmul == first.rows[0].lmul
-    assert torch_rvv.explain(function, x).rows[0].lmul != first.rows[0].lmul  # It is timed no more, and nobody's choice but its own.
+    assert (
+        torch_rvv.explain(function, x).rows[0].lmul != first.rows[0].lmul
+    )  # It is timed no more, and nobody's choice but its own.
 
 
 def test_what_is_hardly_faster_is_not_taken(address, clock):

@@ -115,7 +115,14 @@ def block_sizes(tiling: dict[str, Any], persistent: bool, inner: bool, least: in
 
 class RvvKernel(TritonKernel):
     """TritonKernel that knows which rows of a reduction there are: an index that is computed from the result is then
-    checked for those only, and not for what a block has too many."""
+    checked for those only, and not for what a block has too many. And that a block of one is never past the end."""
+
+    def _has_constant_mask(self, tree: Any) -> bool:
+        # Inductor masks sizes below 16 of products, which are not always tl.dot's.
+        held = self.fixed_config
+        if self.is_native_matmul and tree.prefix == "z" and held is not None and "ZBLOCK" in held:
+            return bool(held["ZBLOCK"] == 1) or super()._has_constant_mask(tree)
+        return super()._has_constant_mask(tree)
 
     def reduction(self, *args: Any, **kwargs: Any) -> Any:
         result = super().reduction(*args, **kwargs)
