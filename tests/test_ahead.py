@@ -124,3 +124,20 @@ def test_a_declined_kernel_has_its_reason_from_the_other_process(workers, fresh,
     ttir = "module { tt.func public @k(%p: !tt.ptr<f32>) { %0 = tt.no_such_op : f32\n tt.return } }"
     answer = ahead._workers(1).submit(ttir, compiler.current_codegen()).result()
     assert answer is not None and answer[1]["declined"][0] and answer[0]["so"] == b""
+
+
+def test_inline_assembly_is_assembled_there_too():
+    ttir = """module {
+    tt.func public @k(%p: !tt.ptr<i32>) {
+    %l = tt.make_range {end = 8 : i32, start = 0 : i32} : tensor<8xi32>
+    %ps = tt.splat %p : !tt.ptr<i32> -> tensor<8x!tt.ptr<i32>>
+    %pp = tt.addptr %ps, %l : tensor<8x!tt.ptr<i32>>, tensor<8xi32>
+    %x = tt.load %pp : tensor<8x!tt.ptr<i32>>
+    %y = tt.elementwise_inline_asm "addi $0, $1, 7" {CONSTRAINTS} %x : tensor<8xi32> -> tensor<8xi32>
+    tt.store %pp, %y : tensor<8x!tt.ptr<i32>>
+    tt.return
+    }
+    }"""
+    ttir = ttir.replace("CONSTRAINTS", 'constraints = "=r,r", packed_element = 1 : i32, pure = true')
+    results, metadata = ahead._workers(1).submit(ttir, compiler.current_codegen()).result()
+    assert metadata["declined"] is None and results["so"][:4] == b"\x7fELF"

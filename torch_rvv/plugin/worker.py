@@ -44,5 +44,4 @@ def own(descriptors: Sequence[int]) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process in front; this one ends with it.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody waits for the others.
     serve(Connection(own([int(text) for text in sys.argv[1:]])))
