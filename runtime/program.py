@@ -114,17 +114,18 @@ def choose(condition: Any, yes: Program, no: Program, operands: Sequence[Any]) -
 
 
 class Kernel:
-    """A kernel of the program: compiled, or run by aten. signature: types of its arguments by name."""
+    """A kernel of the program: compiled, or run by aten. views: as the launcher's."""
 
-    def __init__(self, name: str, compiled: Any, fallback: Any, noted: KernelRecord):
+    def __init__(self, name: str, compiled: Any, fallback: Any, noted: KernelRecord, views: bool = False):
         self.name, self.fallback, self.record = name, fallback, noted
         signature = compiled.src.signature
         self.names = [n for n, kind in signature.items() if kind != "constexpr"]
         self.kinds = [signature[n] for n in self.names]
         metadata = compiled.metadata
+        self.views = views
         self.launcher: Launcher | None = None
         if metadata.declined is None and not knobs.force_fallback:
-            self.launcher = Launcher(compiled.asm["so"], metadata, self.kinds)
+            self.launcher = Launcher(compiled.asm["so"], metadata, self.kinds, views=views)
         else:
             self._decline(*(metadata.declined or ("TORCH_RVV_FORCE_FALLBACK is set", None)))
 
@@ -140,17 +141,20 @@ class Kernel:
             seconds=sum((metadata.get("seconds") or {}).values()),
             origins=fallback.origins if fallback is not None else [],
         )
-        return Kernel(name, compiled, fallback, noted)
+        return Kernel(name, compiled, fallback, noted, views=not tuner.custom_kernel)
 
     def __getstate__(self) -> dict[str, Any]:
         if self.launcher is None:
             raise TorchRvvError(f"kernel {self.name} runs in aten: it has no form that can be saved")
-        return {"name": self.name, "names": self.names, "kinds": self.kinds, "record": self.record}
+        kept = ("name", "names", "kinds", "views", "record")
+        return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.fallback = None
-        self.launcher = Launcher(self.record.binary, SimpleNamespace(**self.record.metadata), self.kinds)
+        self.launcher = Launcher(
+            self.record.binary, SimpleNamespace(**self.record.metadata), self.kinds, views=self.views
+        )
 
     def _decline(self, what: str, where: str | None) -> None:
         self.launcher = None

@@ -41,9 +41,11 @@ def slot(kind: str, value: Any) -> Any:
 
 
 class Launcher:
-    """One compiled kernel, ready to launch on a device; loads itself there on first use."""
+    """One compiled kernel, ready to launch on a device; loads itself there on first use. views: it touches a tensor's
+    elements only, and nothing that lies between them, as Inductor's kernels do."""
 
-    def __init__(self, binary: bytes, metadata: Any, signature: Sequence[str], device: Any = None):
+    def __init__(self, binary: bytes, metadata: Any, signature: Sequence[str], device: Any = None, views: bool = False):
+        self.views = views
         self.name, self.binary, self.metadata, self.signature, self.device = (
             metadata.name, binary, metadata, signature, device,
         )  # fmt: skip
@@ -59,7 +61,7 @@ class Launcher:
             raise Declined(f"kernel {self.name} cannot be compiled: {what}", where=where)
         device = get_device(self.device)
         args = [slot(kind, value) for kind, value in zip(self.signature, values, strict=True)]
-        kernel = self._kernel(device, noalias=not overlap(args, self.written))
+        kernel = self._kernel(device, noalias=not overlap(args, self.written, self.views))
         status = device.launch(
             kernel, grid, args, written=self.written, printed=self._print, addresses=bool(self.metadata.addresses)
         )
@@ -90,8 +92,9 @@ class Launcher:
         return asm["so"]
 
 
-def overlap(args: Sequence[Any], written: Sequence[int]) -> bool:
-    """Whether a tensor that may be written shares memory with another argument."""
+def overlap(args: Sequence[Any], written: Sequence[int], views: bool = False) -> bool:
+    """Whether a tensor that may be written shares memory with another argument. views: what lies between a tensor's
+    elements is not its own."""
     spans = {}
     for position, argument in enumerate(args):
         if hasattr(argument, "untyped_storage") and argument.numel():
@@ -101,7 +104,31 @@ def overlap(args: Sequence[Any], written: Sequence[int]) -> bool:
         for position, (start, end) in spans.items()
         if position in written
         for other, (other_start, other_end) in spans.items()
-        if other != position
+        if other != position and not (views and interleaved(args[position], args[other]))
+    )
+
+
+def interleaved(one: Any, other: Any) -> bool:
+    """Whether two tensors of the same shape and strides, rows within rows, are known to have no element in common."""
+    if one.shape != other.shape or one.stride() != other.stride() or one.dtype != other.dtype:
+        return False
+    apart, rest = divmod(abs(one.data_ptr() - other.data_ptr()), one.element_size())
+    dims = sorted(((s, n) for s, n in zip(one.stride(), one.shape, strict=True) if n > 1), reverse=True)
+    reach = [sum((n - 1) * s for s, n in dims[i + 1 :]) for i in range(len(dims))]
+    if rest or any(s <= within for (s, _), within in zip(dims, reach, strict=True)):
+        return False  # Nothing is known of strides that run through each other.
+    return not _is_between(apart, dims, reach)
+
+
+def _is_between(distance: int, dims: Sequence[tuple[int, int]], reach: Sequence[int]) -> bool:
+    """Whether a distance is one between two elements of a tensor: the sum of strides, each some of its size times."""
+    if not dims:
+        return distance == 0
+    (stride, size), within = dims[0], reach[0]
+    return any(
+        _is_between(distance - steps * stride, dims[1:], reach[1:])
+        for steps in (distance // stride, distance // stride + 1)
+        if abs(steps) < size and abs(distance - steps * stride) <= within
     )
 
 
