@@ -6,7 +6,8 @@
     key_gradient      a block of keys walks over the queries of all heads that share it
 
 Blocks that lie wholly inside carry no masks; the last ones, and those on the diagonal of a causal product, do.
-BIAS: 0 none, 1 a mask (bool), 2 added to the scaled scores. Tensors are (B, H, L, E) of any strides but the last.
+BIAS: 0 none, 1 a mask (bool), 2 added to the scaled scores. WHOLE: all blocks of queries are full. Tensors are
+(B, H, L, E) of any strides but the last.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def attention_forward(
     o_batch, o_head, o_row, length, keys,
     HEADS: tl.constexpr, GROUP: tl.constexpr, SCALE: tl.constexpr, E: tl.constexpr, EP: tl.constexpr,
     V: tl.constexpr, VP: tl.constexpr, CAUSAL: tl.constexpr, BIAS: tl.constexpr, BIAS_COLUMN: tl.constexpr,
-    BQ: tl.constexpr, BK: tl.constexpr,
+    BQ: tl.constexpr, BK: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """out = softmax(q @ k.T * SCALE + bias) @ v and the log-sums of each row."""
     batch, head, start = tl.program_id(1) // HEADS, tl.program_id(1) % HEADS, tl.program_id(0) * BQ
@@ -115,7 +116,7 @@ def attention_forward(
     if BIAS:
         bias += batch * bias_batch + head * bias_head
     i = start + tl.arange(0, BQ)
-    queries = _rows(q + batch * q_batch + head * q_head, i, q_row, length, E, EP, True)
+    queries = _rows(q + batch * q_batch + head * q_head, i, q_row, length, E, EP, not WHOLE)
     highest = tl.full((BQ,), float("-inf"), tl.float32)
     weight = tl.zeros((BQ,), tl.float32)
     total = tl.zeros((BQ, VP), tl.float32)
@@ -133,9 +134,9 @@ def attention_forward(
         )  # fmt: skip
     rows, d = i < length, tl.arange(0, VP)
     tl.store(logsum + tl.program_id(1) * length + i, highest * (1.0 if BIAS else SCALE) + tl.log(weight), mask=rows)
-    some = tl.where(weight == 0.0, 1.0, weight)
+    share = 1.0 / tl.where(weight == 0.0, 1.0, weight)
     at = out + batch * o_batch + head * o_head + i[:, None] * o_row + d[None, :]
-    tl.store(at, (total / some[:, None]).to(out.dtype.element_ty), mask=rows[:, None] & (d[None, :] < V))
+    tl.store(at, (total * share[:, None]).to(out.dtype.element_ty), mask=rows[:, None] & (d[None, :] < V))
 
 
 @triton.jit
@@ -157,7 +158,7 @@ def attention_query_gradient(
     g_batch, g_head, g_row, d_batch, d_head, d_row, length, keys,
     HEADS: tl.constexpr, GROUP: tl.constexpr, SCALE: tl.constexpr, E: tl.constexpr, EP: tl.constexpr,
     V: tl.constexpr, VP: tl.constexpr, CAUSAL: tl.constexpr, BIAS: tl.constexpr, BIAS_COLUMN: tl.constexpr,
-    BQ: tl.constexpr, BK: tl.constexpr,
+    BQ: tl.constexpr, BK: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """dq = (p * (grad @ v.T - delta)) @ k * SCALE"""
     batch, head, start = tl.program_id(1) // HEADS, tl.program_id(1) % HEADS, tl.program_id(0) * BQ
@@ -167,8 +168,8 @@ def attention_query_gradient(
         bias += batch * bias_batch + head * bias_head
     i = start + tl.arange(0, BQ)
     rows = i < length
-    queries = _rows(q + batch * q_batch + head * q_head, i, q_row, length, E, EP, True)
-    dy = _rows(grad + batch * g_batch + head * g_head, i, g_row, length, V, VP, True)
+    queries = _rows(q + batch * q_batch + head * q_head, i, q_row, length, E, EP, not WHOLE)
+    dy = _rows(grad + batch * g_batch + head * g_head, i, g_row, length, V, VP, not WHOLE)
     dots = tl.load(delta + tl.program_id(1) * length + i, mask=rows, other=0.0)
     total = tl.zeros((BQ, EP), tl.float32)
     for first in range(0, min(start + BQ, keys) if CAUSAL else keys, BK):
@@ -189,7 +190,7 @@ def attention_key_gradient(
     g_batch, g_head, g_row, dk_batch, dk_head, dk_row, dv_batch, dv_head, dv_row, length, keys,
     HEADS: tl.constexpr, GROUP: tl.constexpr, SCALE: tl.constexpr, E: tl.constexpr, EP: tl.constexpr,
     V: tl.constexpr, VP: tl.constexpr, CAUSAL: tl.constexpr, BIAS: tl.constexpr, BIAS_COLUMN: tl.constexpr,
-    BQ: tl.constexpr, BK: tl.constexpr,
+    BQ: tl.constexpr, BK: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """dv = p.T @ grad and dk = (p * (grad @ v.T - delta)).T @ q * SCALE, over all heads that share the keys."""
     shared: tl.constexpr = HEADS // GROUP
@@ -206,8 +207,8 @@ def attention_key_gradient(
         here = bias + batch * bias_batch + head * bias_head if BIAS else bias
         for first in range(start // BQ * BQ if CAUSAL else 0, length, BQ):
             i = first + tl.arange(0, BQ)
-            queries = _rows(q + batch * q_batch + head * q_head, i, q_row, length, E, EP, True)
-            dy = _rows(grad + batch * g_batch + head * g_head, i, g_row, length, V, VP, True)
+            queries = _rows(q + batch * q_batch + head * q_head, i, q_row, length, E, EP, not WHOLE)
+            dy = _rows(grad + batch * g_batch + head * g_head, i, g_row, length, V, VP, not WHOLE)
             dots = tl.load(delta + row + i, mask=i < length, other=0.0)
             p = _weights(queries, turned, here, logsum + row, i, j, bias_row, length, keys, SCALE, CAUSAL, BIAS,
                          BIAS_COLUMN)  # fmt: skip
@@ -252,12 +253,13 @@ def _bias(mask: Tensor | None, query: Tensor, key: Tensor) -> tuple[dict[str, An
 
 def _constants(query: Tensor, key: Tensor, value: Tensor, bias: dict[str, Any], kind: int, causal: bool,
                scale: float) -> dict[str, Any]:  # fmt: skip
-    e, v = query.shape[-1], value.shape[-1]
+    e, v, rows = query.shape[-1], value.shape[-1], block(query.shape[2], ROWS)
     found = {
         "HEADS": query.shape[1], "GROUP": query.shape[1] // key.shape[1], "SCALE": scale,
         "E": e, "EP": max(16, next_power_of_2(e)), "V": v, "VP": max(16, next_power_of_2(v)),
         "CAUSAL": causal, "BIAS": kind, "BIAS_COLUMN": int(bias["bias"].stride(-1)) if bias else 0,
-        "BQ": block(query.shape[2], ROWS), "BK": block(key.shape[2], COLUMNS),
+        "BQ": rows, "BK": block(key.shape[2], COLUMNS),
+        "WHOLE": isinstance(query.shape[2], int) and query.shape[2] % rows == 0,
     }  # fmt: skip
     return found if bias else {**found, "bias": None}
 
