@@ -14,7 +14,17 @@ from torch._inductor import config, list_mode_options
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 from torch._inductor.virtualized import V
 
-from torch_rvv import decompositions, freezing, graphcache, inductor, late, patterns, pywrapper, tilings
+from torch_rvv import (
+    decompositions,
+    freezing,
+    graphcache,
+    inductor,
+    late,
+    patterns,
+    pywrapper,
+    recompute,
+    tilings,
+)
 from torch_rvv.errors import OptionError
 from torch_rvv.knobs import LMULS, CodegenOptions, knobs
 from torch_rvv.plugin import ahead, tritonkey
@@ -118,6 +128,7 @@ def rvv(
     inductor.register()
     freezing.register()
     patterns.register()
+    recompute.register()
     tilings.register()
     patches = inductor.patches(theirs)
 

@@ -78,8 +78,8 @@ def _obstacles(x: Tensor, weight: Tensor) -> tuple[tuple[bool, str], ...]:
     return (
         (x.dtype not in FLOATS or x.dtype != weight.dtype, "a type that has no kernel"),
         (
-            x.dim() != weight.dim() or not all(isinstance(n, int) for n in (*x.shape[1:], *weight.shape)),
-            "dynamic channels or pixels",
+            x.dim() != weight.dim() or not all(isinstance(n, int) for n in (x.shape[1], *weight.shape)),
+            "dynamic channels or taps",
         ),
         (x.numel() == 0 or weight.numel() == 0, "no elements"),
     )

@@ -14,6 +14,7 @@ import sympy
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import common
 from torch._inductor.codegen.triton import FixedTritonConfig, TritonCSEVariable, TritonKernel, TritonScheduling
+from torch._inductor.graph import GraphLowering
 from torch._inductor.runtime.hints import ReductionHint
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
@@ -203,6 +204,14 @@ def register() -> None:
     gemm.register()
     columns.register()
     held = common.device_codegens["cpu"]
+    is_unspec_arg = GraphLowering.is_unspec_arg
+
+    def is_scalar(graph: GraphLowering, name: str) -> bool:
+        # A tensor of no dimensions is read by its address, as any other: Inductor passes it as a number, for it takes
+        # kernels to run elsewhere, and then reuses its memory all the same.
+        return not placed() and is_unspec_arg(graph, name)
+
+    GraphLowering.is_unspec_arg = is_scalar  # type: ignore[method-assign]
 
     def scheduling(scheduler: Any) -> Any:
         return RvvScheduling(scheduler) if placed() else held.scheduling(scheduler)
