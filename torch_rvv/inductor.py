@@ -204,14 +204,14 @@ def register() -> None:
     gemm.register()
     columns.register()
     held = common.device_codegens["cpu"]
-    is_unspec_arg = GraphLowering.is_unspec_arg
+    theirs = GraphLowering.is_unspec_arg
 
-    def is_scalar(graph: GraphLowering, name: str) -> bool:
+    def is_unspec_arg(self: GraphLowering, name: str) -> bool:
         # A tensor of no dimensions is read by its address, as any other: Inductor passes it as a number, for it takes
         # kernels to run elsewhere, and then reuses its memory all the same.
-        return not placed() and is_unspec_arg(graph, name)
+        return not placed() and theirs(self, name)
 
-    GraphLowering.is_unspec_arg = is_scalar  # type: ignore[method-assign]
+    GraphLowering.is_unspec_arg = is_unspec_arg  # type: ignore[method-assign]
 
     def scheduling(scheduler: Any) -> Any:
         return RvvScheduling(scheduler) if placed() else held.scheduling(scheduler)
