@@ -139,6 +139,13 @@ def test_on_an_emulated_board_nothing_is_timed(clock):
     assert not ran and any("max-autotune times nothing on the virtual board" in note for note in report.notes)
 
 
+def test_where_all_is_left_to_aten_nothing_is_timed(address, clock, monkeypatch):
+    monkeypatch.setenv("TORCH_RVV_FORCE_FALLBACK", "1")
+    ran = clock(lambda blocks, lmul: 1.0)
+    autotuned(lambda x: x.exp() + 5, [torch.randn(50)], address)
+    assert not ran
+
+
 def test_the_graph_cache_knows_of_boards(address):
     from torch_rvv.graphcache import key
 

@@ -20,7 +20,7 @@ import torch
 from torch._inductor.virtualized import V
 
 from torch_rvv.errors import TorchRvvError
-from torch_rvv.knobs import LMULS
+from torch_rvv.knobs import LMULS, knobs
 from torch_rvv.plugin.compiler import compiling, current_codegen
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import current_placement
@@ -130,7 +130,7 @@ class Trials:
 def board() -> str | None:
     """The board by whose time kernels of the compile under way (in this thread) are chosen; None where they are not."""
     placement = current_placement()
-    if not placement.timed:
+    if not placement.timed or knobs.force_fallback:
         return None
     device = get_device(placement.device)
     if device.emulated:
