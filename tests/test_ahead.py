@@ -107,6 +107,12 @@ def test_a_kernel_that_raises_ahead_is_compiled_where_it_is_asked_for(workers, f
     assert len(kernels) == 1 and kernels[0].binary
 
 
+def test_a_backend_has_the_stages_of_the_pipeline():
+    from torch_rvv.lowering import pipeline
+
+    assert tuple(pipeline.STAGES) == compiler.STAGES
+
+
 def test_the_frontend_makes_each_kernel_once(workers, fresh, monkeypatch):
     made, plain = [], ahead._make_ir
     monkeypatch.setattr(ahead, "_make_ir", lambda *args: made.append(args[0].name) or plain(*args))

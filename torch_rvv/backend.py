@@ -24,10 +24,11 @@ from torch_rvv import (
     pywrapper,
     recompute,
     tilings,
+    timed,
 )
 from torch_rvv.errors import OptionError
-from torch_rvv.knobs import LMULS, CodegenOptions, knobs
-from torch_rvv.plugin import ahead, tritonkey
+from torch_rvv.knobs import CodegenOptions, knobs
+from torch_rvv.plugin import ahead
 from torch_rvv.plugin.alone import check_alone
 from torch_rvv.plugin.compiler import compiling
 from torch_rvv.runtime.context import Placement, placing
@@ -35,7 +36,6 @@ from torch_rvv.runtime.device import get_device
 from torch_rvv.simplify import simplify
 from torch_rvv.target import resolve_target
 
-tritonkey.install()
 OPTIONS = {
     "target": "the board to compile for: a name of torch_rvv.TARGETS or a torch_rvv.Target",
     "device": "where to run: auto, local, virtual, or a Device",
@@ -108,11 +108,9 @@ def rvv(
     OptionError for an unknown option or value.
     """
     check_alone()
-    ours, theirs, timed = _split(mode, options)
+    ours, theirs, by_time = _split(mode, options)
     target = resolve_target(ours.get("target", knobs.target))
     lmul = ours.get("lmul")
-    if lmul not in (None, *LMULS):
-        raise OptionError(f"lmul={lmul!r} is not an LMUL", hint=f"Known: {', '.join(map(str, LMULS))}.")
     if ours.get("device") is not None:
         get_device(ours["device"])
     codegen = CodegenOptions(target=target, lmul=lmul, saturate=False)
@@ -123,7 +121,7 @@ def rvv(
     if not isinstance(ours.get("winograd", True), bool):
         raise OptionError(f"winograd={ours['winograd']!r} is not a choice", hint="Known: True, False.")
     frozen = theirs.get("freezing", config.freezing) and not torch.is_grad_enabled()
-    tiles = {"winograd": ours.get("winograd", True), "frozen": bool(frozen), "timed": timed}
+    tiles = {"winograd": ours.get("winograd", True), "frozen": bool(frozen), "timed": by_time}
     placement = Placement(device=ours.get("device"), codegen=codegen, **who, **tiles)
     inductor.register()
     freezing.register()
@@ -150,6 +148,7 @@ def rvv(
             functorch_config.patch(bundled_autograd_cache=False),
             config.patch(fx_graph_cache=False),
         ):
+            timed.tell()
             return graphcache.SavedGraph.of(
                 pywrapper.compile_graph(compile_fx_inner, simplify(late.decompose(graph)), args, kwargs)
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch_rvv.errors import OptionError, TorchRvvError
-from torch_rvv.knobs import LMULS, CodegenOptions, knobs
+from torch_rvv.knobs import CodegenOptions, knobs
 from torch_rvv.runtime.record import KernelRecord
 from torch_rvv.target import resolve_target
 
@@ -59,10 +59,7 @@ def _codegen(options: Mapping[str, Any]) -> CodegenOptions:
     for name in options:
         if name not in OPTIONS:
             raise OptionError(f"Unknown option {name!r} for a kernel", hint=f"Known options: {', '.join(OPTIONS)}.")
-    lmul = options.get("lmul")
-    if lmul not in (None, *LMULS):
-        raise OptionError(f"lmul={lmul!r} is not an LMUL", hint=f"Known: {', '.join(map(str, LMULS))}.")
-    return CodegenOptions(target=resolve_target(options.get("target", knobs.target)), lmul=lmul)
+    return CodegenOptions(target=resolve_target(options.get("target", knobs.target)), lmul=options.get("lmul"))
 
 
 def _records(launch: _Launch) -> Iterator[KernelRecord]:

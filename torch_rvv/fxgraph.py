@@ -131,6 +131,14 @@ def parameters(tuner: Any) -> list[str]:
     return [name for number, name in enumerate(tuner.triton_meta["signature"]) if number not in constant]
 
 
+def launch_of(tuner: Any, config: Any, args: Sequence[Any], names: Sequence[str]) -> tuple[list[Any], list[Any]]:
+    """(grid, arguments by these names) of a kernel as Inductor calls it. args: in the order of the kernel's signature,
+    then what only the grid depends on."""
+    args, grid = tuner._interpret_args_grid(args, config)
+    values = dict(zip(parameters(tuner), args, strict=True))
+    return [*grid, 1, 1][:3], [values[name] for name in names]
+
+
 @contextmanager
 def _parameters_first(tuner: Any) -> Iterator[None]:
     """A kernel's constants behind its other parameters: Inductor's FX conversion pairs names and values in the order

@@ -121,9 +121,8 @@ class RvvKernel(TritonKernel):
     def _has_constant_mask(self, tree: Any) -> bool:
         # Inductor masks sizes below 16 of products, which are not always tl.dot's.
         held = self.fixed_config
-        if self.is_native_matmul and tree.prefix == "z" and held is not None and "ZBLOCK" in held:
-            return bool(held["ZBLOCK"] == 1) or super()._has_constant_mask(tree)
-        return super()._has_constant_mask(tree)
+        one = held is not None and "ZBLOCK" in held and held["ZBLOCK"] == 1
+        return (self.is_native_matmul and tree.prefix == "z" and one) or super()._has_constant_mask(tree)
 
     def reduction(self, *args: Any, **kwargs: Any) -> Any:
         result = super().reduction(*args, **kwargs)

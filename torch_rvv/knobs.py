@@ -35,6 +35,10 @@ class CodegenOptions:
     lmul: int | None = None
     saturate: bool = True
 
+    def __post_init__(self) -> None:
+        if self.lmul not in (None, *LMULS):
+            raise OptionError(f"lmul={self.lmul!r} is not an LMUL", hint=f"Known: {', '.join(map(str, LMULS))}.")
+
     def key(self) -> str:
         """A digest of everything here."""
         return hashlib.sha256(repr(self).encode()).hexdigest()

@@ -17,7 +17,7 @@ from torch._inductor.codecache import PyCodeCache
 from torch._inductor.exc import InductorError
 from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 
-from torch_rvv.fxgraph import NotInFx, parameters, prefer_compiled
+from torch_rvv.fxgraph import NotInFx, launch_of, prefer_compiled
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import current_placement
 from torch_rvv.runtime.device import get_device
@@ -34,9 +34,7 @@ class WrapperKernel:
 
     def run(self, *args: Any, stream: Any = None, **_: Any) -> None:
         """Launch it. args: in the order of the kernel's signature, then what only the grid depends on."""
-        args, grid = self.tuner._interpret_args_grid(args, self.config)
-        values = dict(zip(parameters(self.tuner), args, strict=True))
-        self.kernel.run([*grid, 1, 1][:3], [values[n] for n in self.kernel.names], get_device(self.device))
+        self.kernel.run(*launch_of(self.tuner, self.config, args, self.kernel.names), get_device(self.device))
 
 
 def compile_graph(inner: Callable[..., Any], gm: torch.fx.GraphModule, args: tuple[Any, ...], kwargs: Any) -> Any:

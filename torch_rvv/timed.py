@@ -11,7 +11,6 @@ own block divides a size. Nothing is timed on an emulated board, where the cost 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from torch._inductor.virtualized import V
 
 from torch_rvv.errors import TorchRvvError
 from torch_rvv.knobs import LMULS, knobs
+from torch_rvv.plugin import tuning
 from torch_rvv.plugin.compiler import compiling, current_codegen
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import current_placement
@@ -30,8 +30,8 @@ from torch_rvv.runtime.program import Kernel
 POINTS = ("XBLOCK", "YBLOCK", "ZBLOCK")
 # A candidate must be so much faster to be taken: what is less may be chance.
 MARGIN = 0.97
-# Runs of a candidate, or fewer if they take so many seconds together.
-REPEATS, ENOUGH = 10, 0.5
+# Runs of a candidate, or fewer if they take so many milliseconds together.
+REPEATS, ENOUGH = 10, 500.0
 
 
 @dataclass(frozen=True)
@@ -110,21 +110,13 @@ class Trials:
         return self.made[candidate]
 
     def _time(self, result: Any) -> float:
-        from torch_rvv.fxgraph import parameters
+        from torch_rvv.fxgraph import launch_of
 
         if result.kernel.metadata.declined is not None:
             return float("inf")
-        args, grid = self.tuner._interpret_args_grid(self.args, result.config)
-        values = dict(zip(parameters(self.tuner), args, strict=True))
         kernel = Kernel("timed", result.kernel, None, record.KernelRecord("timed"))
-        launch = [*grid, 1, 1][:3], [values[name] for name in kernel.names]
-        kernel.launch(*launch, self.device)  # It loads the code.
-        times: list[float] = []
-        while len(times) < REPEATS and sum(times) < ENOUGH:
-            start = time.perf_counter()
-            kernel.launch(*launch, self.device)
-            times.append(time.perf_counter() - start)
-        return min(times)
+        launch = launch_of(self.tuner, result.config, self.args, kernel.names)
+        return min(tuning.times(lambda: kernel.launch(*launch, self.device), REPEATS, ENOUGH)) * 1e-3
 
 
 def board() -> str | None:
@@ -133,10 +125,14 @@ def board() -> str | None:
     if not placement.timed or knobs.force_fallback:
         return None
     device = get_device(placement.device)
-    if device.emulated:
+    return None if device.emulated else device.name
+
+
+def tell() -> None:
+    """Have explain say that nothing is timed in the graph that is compiled next, where that was asked for in vain."""
+    placement = current_placement()
+    if placement.timed and (device := get_device(placement.device)).emulated:
         record.decide("max-autotune", f"times nothing on {device.name}: cost models choose")
-        return None
-    return device.name
 
 
 def choose(tuner: Any, name: str, args: Sequence[Any]) -> None:

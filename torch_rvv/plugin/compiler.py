@@ -19,13 +19,13 @@ from triton.backends.compiler import BaseBackend, GPUTarget
 from torch_rvv.errors import Declined
 from torch_rvv.knobs import CodegenOptions, knobs
 from torch_rvv.plugin import cachekey, extra, tritonkey
-from torch_rvv.plugin.dump import dump
+from torch_rvv.plugin.dump import SUFFIX, dump
 
 extra.install()
 tritonkey.install()
 _PROCESS = uuid4().hex
 # The names of pipeline.STAGES, without loading it.
-STAGES = ("linalg", "vector", "llvm", "object", "so")
+STAGES = tuple(SUFFIX)
 _codegen: ContextVar[CodegenOptions | None] = ContextVar("torch_rvv_codegen", default=None)
 
 

@@ -17,8 +17,8 @@ import triton
 
 from torch_rvv.knobs import knobs
 
-# Where Triton's own function is known by name.
-HOLDERS = ("triton.runtime.cache", "triton.runtime.autotuner", "torch._inductor.runtime.triton_compat")
+# Where Triton's own function is known by name, before PyTorch takes it from there.
+HOLDERS = ("triton.runtime.cache", "triton.runtime.autotuner")
 
 
 def install() -> None:

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
+from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -105,25 +106,25 @@ def _costs(call: Callable[[], Any], repeats: int) -> list[float]:
 
     device = get_device()
     if not device.emulated:
-        return _times(call, repeats)
+        return times(call, repeats)
     from torch_rvv.plugin.counted import NotCounted, instructions
 
     try:
         return instructions(call, device)
     except (InstallError, NotCounted) as error:  # Better a poor ranking, told, than none.
         warnings.warn(f"autotuning by the emulator's time: {error}", TuningWarning, stacklevel=4)
-        return _times(call, repeats)
+        return times(call, repeats)
 
 
-def _times(call: Callable[[], Any], repeats: int) -> list[float]:
-    """Milliseconds of some calls, after one that is not counted."""
+def times(call: Callable[[], Any], repeats: int, enough: float = inf) -> list[float]:
+    """Milliseconds of some calls, after one that is not counted; of fewer once they have taken enough together."""
     call()
-    times = []
-    for _ in range(repeats):
+    found: list[float] = []
+    while len(found) < repeats and sum(found) < enough:
         start = time.perf_counter()
         call()
-        times.append((time.perf_counter() - start) * 1e3)
-    return times
+        found.append((time.perf_counter() - start) * 1e3)
+    return found
 
 
 class Event:
