@@ -126,13 +126,14 @@ def _built(name: str, flags: tuple[str, ...], host: bool) -> Path:
 
 
 def profile_program(
-    program: list[str], vlen: int, environment: Mapping[str, str] | None = None, timeout: float = 300.0
+    program: list[str], vlen: int, environment: Mapping[str, str] | None = None, timeout: float | None = None
 ) -> Profile:
     """Run a riscv64 program that has markers, and return what the plug-in counted.
 
-    vlen in bits, timeout in seconds. Raises DeviceError if the program fails or takes too long, InstallError if
-    the emulator has no plug-ins.
+    vlen in bits; timeout in seconds, knobs.bench_timeout by default. Raises DeviceError if the program fails or takes
+    too long, InstallError if the emulator has no plug-ins.
     """
+    timeout = timeout or knobs.bench_timeout
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "profile")
         qemu, *options = command(vlen)
@@ -141,7 +142,9 @@ def profile_program(
         try:
             done = run(call, capture_output=True, text=True, timeout=timeout, env=_clean())
         except TimeoutExpired:
-            raise DeviceError(f"a measured program did not end within {timeout:g} s") from None
+            raise DeviceError(
+                f"a measured program did not end within {timeout:g} s", hint="TORCH_RVV_BENCH_TIMEOUT gives it longer."
+            ) from None
         if not out.exists():
             raise InstallError(
                 f"{qemu} does not run the profiling plug-in: {done.stderr.strip()[-300:]}",
@@ -158,7 +161,7 @@ def _clean() -> dict[str, str]:
     return {name: os.environ[name] for name in keep if name in os.environ}
 
 
-def run_job(job: Job, vlen: int, timeout: float = 300.0) -> tuple[Profile, list[bytes]]:
+def run_job(job: Job, vlen: int, timeout: float | None = None) -> tuple[Profile, list[bytes]]:
     """Run a job: (what was counted, the contents of its output buffers). Errors as of profile_program."""
     folder = Path(tempfile.mkdtemp(prefix="torch_rvv_bench"))
     try:

@@ -100,6 +100,7 @@ class Knobs:
     )
     pool_bytes = Knob("TORCH_RVV_POOL_BYTES", int, 4 << 30, "size of the virtual board's memory")
     timeout = Knob("TORCH_RVV_TIMEOUT", float, 120.0, "seconds after which a launch is stopped")
+    bench_timeout = Knob("TORCH_RVV_BENCH_TIMEOUT", float, 300.0, "seconds after which a measured program is stopped")
     guard: Knob[Literal["end", "start"] | None] = Knob(
         "TORCH_RVV_GUARD", _choice("end", "start"), None, "fault on accesses past (end) or before (start) an argument"
     )
