@@ -19,10 +19,12 @@ from torch_rvv.knobs import knobs
 
 @dataclass(frozen=True)
 class Options:
-    """only: names of cases or models, comma-separated. peers: names of peers, "none", or None for all."""
+    """only: names of cases or models, comma-separated. peers: names of peers, "none", or None for all. blocks: how
+    many of its hottest blocks each row of `kernels` and `gemm` shows."""
 
     only: str | None = None
     peers: str | None = None
+    blocks: int = 0
 
 
 def all_peers() -> list[Peer]:
@@ -45,7 +47,7 @@ def run_cases(options: Options, suite: str) -> Iterator[measure.Result]:
     """Every case of a suite on every system; a line to stderr as each is done."""
     peers = select_peers(options.peers)
     for case in cases.select(options.only, suite):
-        yield from measure.rows(case, knobs.vlen, [(p.name, p.build) for p in peers if p.applies(case)])
+        yield from measure.rows(case, knobs.vlen, [(p.name, p.build) for p in peers if p.applies(case)], options.blocks)
         print(f"{case.name}: done", file=sys.stderr, flush=True)
 
 

@@ -11,6 +11,7 @@ from torch_rvv.benchmarks.capture import capture
 from torch_rvv.benchmarks.cases import Case
 from torch_rvv.benchmarks.cycles import MODEL_VLEN, cycles_of, memory_cycles
 from torch_rvv.benchmarks.emulate import Profile, run_job
+from torch_rvv.benchmarks.hottest import HotBlock, hottest
 
 from torch_rvv.errors import InstallError, TorchRvvError
 
@@ -22,7 +23,8 @@ class Result:
     """One system on one case. Counts are dynamic; cycles are modelled (see cycles.py), None without llvm-mca.
 
     reason: why there are no figures, or why some are missing. limit: instructions an element, ours only. bytes: of the
-    inputs and outputs, what must move at least. kernels: of a model, each kernel's share of this.
+    inputs and outputs, what must move at least. kernels: of a model, each kernel's share of this. hottest: the blocks
+    with the most cycles, where they were asked for.
     """
 
     suite: str
@@ -46,6 +48,7 @@ class Result:
     classes: dict[str, int] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     kernels: list[dict[str, Any]] = field(default_factory=list)
+    hottest: list[HotBlock] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,8 +81,8 @@ def blank(case: Case, system: str, vlen: int, reason: str | None = None) -> Resu
     )
 
 
-def fill(result: Result, profile: Profile) -> Result:
-    """Put a profile's figures into a row."""
+def fill(result: Result, profile: Profile, blocks: int = 0) -> Result:
+    """Put a profile's figures into a row, and that many of its hottest blocks."""
     classes = profile.classes()
     result.classes = {name: classes[name] for name in sorted(classes)}
     result.instructions, result.vector_instructions = profile.instructions, profile.vector_instructions
@@ -90,7 +93,9 @@ def fill(result: Result, profile: Profile) -> Result:
         result.reason = f"no cycles: the model is of a core with VLEN {MODEL_VLEN}"
         return result
     try:
-        cycles = cycles_of(profile.blocks())
+        held = profile.blocks()
+        cycles = cycles_of(held)
+        result.hottest = hottest(held, blocks) if blocks else []
     except (InstallError, ValueError) as error:  # ValueError: an instruction that the tools do not know
         result.reason = f"no cycles: {error}"
     else:
@@ -98,7 +103,7 @@ def fill(result: Result, profile: Profile) -> Result:
     return result
 
 
-def ours(case: Case, vlen: int) -> Result:
+def ours(case: Case, vlen: int, blocks: int = 0) -> Result:
     """Our kernels on a case: counted only if they leave in memory what they left there when they ran on the board."""
     result = blank(case, OURS, vlen)
     result.limit = case.limit
@@ -111,7 +116,7 @@ def ours(case: Case, vlen: int) -> Result:
     if found != memory:
         result.reason = "what ran under the profiler left other results than on the board"
         return result
-    return fill(result, profile)
+    return fill(result, profile, blocks)
 
 
 def same(found: bytes, expected: torch.Tensor, ulps: float | None = None) -> bool:
@@ -129,7 +134,7 @@ def same(found: bytes, expected: torch.Tensor, ulps: float | None = None) -> boo
     return torch.allclose(got.double(), flat.double(), rtol=0.0, atol=ulps * epsilon * largest, equal_nan=True)
 
 
-def peer(case: Case, system: str, vlen: int, build: Any) -> Result:
+def peer(case: Case, system: str, vlen: int, build: Any, blocks: int = 0) -> Result:
     """A peer on a case. build(case): see peers/__init__.py; a TorchRvvError that it raises becomes the reason."""
     result = blank(case, system, vlen)
     try:
@@ -141,9 +146,9 @@ def peer(case: Case, system: str, vlen: int, build: Any) -> Result:
     if not all(same(found[position], expected) for position, expected in checks):
         result.reason = "wrong results"
         return result
-    return fill(result, profile)
+    return fill(result, profile, blocks)
 
 
-def rows(case: Case, vlen: int, peers: Sequence[tuple[str, Any]]) -> list[Result]:
-    """Ours and every peer's row of a case."""
-    return [ours(case, vlen), *(peer(case, name, vlen, build) for name, build in peers)]
+def rows(case: Case, vlen: int, peers: Sequence[tuple[str, Any]], blocks: int = 0) -> list[Result]:
+    """Ours and every peer's row of a case, each with that many of its hottest blocks."""
+    return [ours(case, vlen, blocks), *(peer(case, name, vlen, build, blocks) for name, build in peers)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from torch_rvv.benchmarks.compare import Comparison, compare, summary
+from torch_rvv.benchmarks.hottest import text
 from torch_rvv.benchmarks.measure import Result
 
 _HEAD = (
@@ -49,7 +50,8 @@ def _report(results: Sequence[Result], head: tuple[str, ...], cells: Callable[[C
         if result.reason:
             reasons.setdefault((result.system, result.reason), []).append(result.case)
     lines += [f"{system}: {', '.join(cases)}: {reason}" for (system, reason), cases in reasons.items()]
-    return "\n".join([*lines, *summary(comparisons)])
+    found = [text(f"{result.case}, {result.system}", result.hottest) for result in results if result.hottest]
+    return "\n".join([*lines, *summary(comparisons), *found])
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

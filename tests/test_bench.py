@@ -271,7 +271,7 @@ def test_a_peer_that_is_wrong_or_cannot_run_is_reported():
 def test_the_command_writes_json_and_html(tmp_path, capsys):
     files = tmp_path / "r.json", tmp_path / "r.html"
     command = ["bench", "--only", "relu", "--peers", "c_clang", "--json", str(files[0]), "--html", str(files[1])]
-    assert cli.main(command) == 0
+    assert cli.main([*command, "--blocks", "2"]) == 0
     text = capsys.readouterr().out
     assert "relu/bf16" in text and "cases within their limit" in text
     rows = json.loads(files[0].read_text())
@@ -280,6 +280,11 @@ def test_the_command_writes_json_and_html(tmp_path, capsys):
         assert set(r) >= SCHEMA and r["suite"] == "kernels" and r["vlen"] == 256
         assert 0 < r["vector_instructions"] < r["instructions"] == sum(r["classes"].values())
         assert r["reason"] or 0 < r["cycles_bound"] <= r["cycles"]
+        first, second = r["hottest"]
+        assert first["share"] > second["share"] > 0 and first["share"] + second["share"] <= 1
+        assert first["share"] * r["cycles"] == pytest.approx(first["count"] * first["cycles"], rel=1e-3)
+        assert all(line.split()[0] in text for line in first["code"])
+    assert rows[0]["hottest"][0]["code"][0].split()[0].startswith("v")
     assert "<svg" in files[1].read_text()
 
 

@@ -59,7 +59,9 @@ def bench(arguments: argparse.Namespace) -> int:
         os.environ["TORCH_RVV_VLEN"] = str(arguments.vlen)
     from torch_rvv.benchmarks.bench import Options, main
 
-    return main(arguments.suite, Options(arguments.only, arguments.peers), arguments.json, arguments.html)
+    return main(
+        arguments.suite, Options(arguments.only, arguments.peers, arguments.blocks), arguments.json, arguments.html
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     three.add_argument("--only", help="comma-separated names of cases or models; all by default")
     three.add_argument("--peers", help="comma-separated names of what to compare with, or none; all by default")
     three.add_argument("--vlen", type=int, help="VLEN of the virtual board in bits")
+    three.add_argument("--blocks", type=int, default=0, metavar="N", help="show the N hottest blocks of a kernel")
     three.add_argument("--json", help="write the results to this file")
     three.add_argument("--html", help="write a report to this file")
     three.set_defaults(run=bench)
