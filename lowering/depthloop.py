@@ -8,26 +8,32 @@
 What follows which is written here, and LLVM keeps it. An in-order core gives up its results in order as well: an
 addition behind a product or a load waits until that is done. Products of LMUL 4 leave it the time, one addition after
 each: pointers move one by one (`_gaps`), but not between a product and a load of B. At a smaller LMUL they move
-together at a round's end; rounds are longer, and B has a pointer for each step.
+together at a round's end; rounds are longer, and B has a pointer for each step. Rows of A that offsets of loads
+reach share a pointer.
 Modelled for the X60: 15.8 of 16 FLOP a cycle at LMUL 4, 14.7 at 2 and 12.2 at 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from torch_rvv.lowering.operations import bits_of
 
 if TYPE_CHECKING:
     from torch_rvv.lowering.matmul import Kernel
 
 # Steps of a round, by LMUL.
 UNROLL = {4: 4, 2: 8, 1: 8}
+# Bytes that offsets of loads span, half of them before the pointer.
+REACH = 4096
 
 
 @dataclass
 class _State:
-    """What goes from one step to the next. b: B's pointers, one or one a step; ahead: how many steps each of A's
-    pointers is on already."""
+    """What goes from one step to the next. b: B's pointers, one or one a step; a: A's, one for some rows; ahead: how
+    many steps each of them is on already."""
 
     sums: list[str]
     vector: str
@@ -43,7 +49,7 @@ class _State:
         """The same of other values, in that order."""
         n, b = len(self.sums), len(self.b)
         pointers = values[2 * n + 1 :]
-        return _State(values[:n], values[n], values[n + 1 : 2 * n + 1], pointers[:b], pointers[b:], [0] * n)
+        return _State(values[:n], values[n], values[n + 1 : 2 * n + 1], pointers[:b], pointers[b:], [0] * len(self.a))
 
 
 def distances(kernel: Kernel) -> tuple[str | int, str | int]:
@@ -60,11 +66,15 @@ class DepthLoop:
         of = kernel.of
         self.down, self.along = of.b.strides[of.depth], of.a.strides[of.depth]
 
-    def write(self, sums: list[str], b: str, a: list[str]) -> list[str]:
-        """The accumulators after all of the depth. sums: before it; b, a: pointers to the first elements."""
+    def write(self, sums: list[str], b: str, a: str, places: Sequence[str | int]) -> list[str]:
+        """The accumulators after all of the depth. sums: before it; b, a: pointers to the first elements; places: where
+        the rows of A begin, in elements behind a."""
         kernel, w = self.kernel, self.kernel.w
-        state = _State(sums, kernel.load(b, kernel.narrow), [kernel.scalar(p) for p in a], [b], a, [0] * len(a))
-        state.b, state.a = [self._down(b, 1)], [self._along(p, 1) for p in a]
+        scalars = [kernel.scalar(kernel.ahead(a, place, kernel.of.narrow)) for place in places]
+        self._share(places)
+        pointers = [self._along(kernel.ahead(a, place, kernel.of.narrow), 1) for place in self.pointed]
+        vector, down = kernel.load(b, kernel.narrow), [self._down(b, 1)]
+        state = _State(sums, vector, scalars, down, pointers, [0] * len(pointers))
         steps, unroll = kernel.of.sizes[kernel.of.depth], UNROLL[kernel.lmul]
         if isinstance(steps, int):
             rounds, rest = divmod(steps - 1, unroll)
@@ -75,11 +85,29 @@ class DepthLoop:
                 state = self._rounds(state, w.op(f"arith.{op} {following}, {w.constant(unroll)} : index"), size)
         return [kernel.fma(a, state.vector, c) for a, c in zip(state.scalars, state.sums, strict=True)]
 
+    def _share(self, places: Sequence[str | int]) -> None:
+        """pointed: the places of A's pointers; held: which of them a row is read by, and how far behind it. A pointer
+        stands amid the rows that offsets reach in all of a round."""
+        self.pointed, self.held = list(places), [(r, 0) for r in range(len(places))]
+        known = [place for place in places if isinstance(place, int)]
+        if len(known) < len(places) or not isinstance(self.along, int):
+            return
+        span = REACH * 8 // bits_of(self.kernel.of.narrow) - 2 * abs(self.along) * UNROLL[self.kernel.lmul]
+        groups: list[list[int]] = []
+        for place in known:
+            if groups and abs(place - groups[-1][0]) < span:
+                groups[-1].append(place)
+            else:
+                groups.append([place])
+        self.pointed = [(group[0] + group[-1]) // 2 for group in groups]
+        self.held = [(which, place - self.pointed[which]) for which, group in enumerate(groups) for place in group]
+
     def _down(self, pointer: str, steps: int) -> str:
         return self.kernel.ahead(pointer, self.kernel.mul(self.down, steps), self.kernel.of.narrow)
 
-    def _along(self, pointer: str, steps: int) -> str:
-        return self.kernel.ahead(pointer, self.kernel.mul(self.along, steps), self.kernel.of.narrow)
+    def _along(self, pointer: str, steps: int, behind: int = 0) -> str:
+        distance = self.kernel.add(self.kernel.mul(self.along, steps), behind)
+        return self.kernel.ahead(pointer, distance, self.kernel.of.narrow)
 
     def _rounds(self, state: _State, rounds: str | int, steps: int) -> _State:
         """Rounds of so many steps. Pointers are carried, for otherwise each would be worked out anew; they are one step
@@ -107,30 +135,30 @@ class DepthLoop:
 
     def _round(self, state: _State, steps: int) -> _State:
         """So many steps, one after the other. Until a pointer to A moves, loads have an offset."""
-        gaps = self._gaps(steps)
+        gaps = self._gaps(steps, len(state.a))
         for step in range(steps):
             self._step(state, step, steps, gaps)
-        for r in range(self.rows):
-            if not state.ahead[r]:
-                self._move(state, r, steps)
+        for which, moved in enumerate(state.ahead):
+            if not moved:
+                self._move(state, which, steps)
         if len(state.b) > 1:
             state.b = [self.kernel.kept(self._down(p, steps)) for p in state.b]
-        state.ahead = [0] * self.rows
+        state.ahead = [0] * len(state.a)
         return state
 
-    def _gaps(self, steps: int) -> dict[tuple[int, int], int]:
+    def _gaps(self, steps: int, pointers: int) -> dict[tuple[int, int], int]:
         """Which of A's pointers moves where: behind a step's product. The last ones of a round, but for the very last,
         where the loop's own count and branch stand."""
         if self.kernel.lmul < 4 or steps < UNROLL[4] or not isinstance(self.along, int):
             return {}
         free = [(step, r) for step in range(steps) for r in range(2, self.rows)][:-1]
-        return dict(zip(reversed(free), range(self.rows), strict=False))
+        return dict(zip(reversed(free), range(pointers), strict=False))
 
-    def _move(self, state: _State, r: int, steps: int) -> None:
-        kernel, pointer = self.kernel, state.a[r]
+    def _move(self, state: _State, which: int, steps: int) -> None:
+        kernel, pointer = self.kernel, state.a[which]
         whole = kernel.lmul == 4 and steps == UNROLL[4]
-        state.a[r] = kernel.moved(pointer, kernel.round_of_a) if whole else kernel.kept(self._along(pointer, steps))
-        state.ahead[r] = steps
+        state.a[which] = kernel.moved(pointer, kernel.round_of_a) if whole else kernel.kept(self._along(pointer, steps))
+        state.ahead[which] = steps
 
     def _step(self, state: _State, step: int, steps: int, gaps: dict[tuple[int, int], int]) -> None:
         """The products of one step, and the loads of the next between them. A load of B has the time of all products,
@@ -139,8 +167,9 @@ class DepthLoop:
         for r in range(self.rows):
             sums.append(kernel.fma(state.scalars[r], state.vector, state.sums[r]))
             kernel.here()
+            which, behind = self.held[r]
             # Volatile, so that it stays where it stands.
-            scalars.append(kernel.scalar(self._along(state.a[r], step - state.ahead[r]), "volatile "))
+            scalars.append(kernel.scalar(self._along(state.a[which], step - state.ahead[which], behind), "volatile "))
             if r == 0:
                 kernel.here()
                 vector = kernel.load(state.b[step if len(state.b) > 1 else 0], kernel.narrow)

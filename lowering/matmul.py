@@ -346,14 +346,13 @@ class Kernel:
         of, row = self.of, self.of.row
         a0, b0, c0 = (self._offset(x, at) for x in (of.a, of.b, of.c))
         places = [0 if row is None else self.mul(of.a.strides[row], r) for r in range(rows)]
-        pointers = [self.ahead(of.b.base, b0, of.narrow)]
-        pointers += [self.ahead(of.a.base, self.add(a0, p), of.narrow) for p in places]
+        b, a = (self.ahead(x.base, offset, of.narrow) for x, offset in ((of.b, b0), (of.a, a0)))
         offsets = [self.add(c0, 0 if row is None else self.mul(of.c.strides[row], r)) for r in range(rows)]
         targets = [self.ahead(of.c.base, offset, of.elem) for offset in offsets]
         state = []
         for r, target in enumerate(targets):
             state.append(self.load(target, self.vector) if self.begin is None else self.begin(*self._element(r, at)))
-        sums = depthloop.DepthLoop(self, rows).write(state, pointers[0], pointers[1:])
+        sums = depthloop.DepthLoop(self, rows).write(state, b, a, places)
         for r, (target, acc) in enumerate(zip(targets, sums, strict=True)):
             if self.end is None:
                 self.store(acc, target)
