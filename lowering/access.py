@@ -267,7 +267,7 @@ class Analysis:
         if leaf.kind == "splat":
             return leaf.args[0] in self.space.guards or leaf.args[0].attr == "true"
         form = self.positive(leaf, index)
-        return form is not None and self._certain(form)
+        return form is not None and self.certain(form)
 
     def left(self, mask: Node, index: Index) -> list[tuple[Node, Index]] | None:
         """The conjuncts of a mask that do not hold everywhere in the space; None where one of them fails everywhere."""
@@ -276,7 +276,7 @@ class Analysis:
 
     def _refuted(self, leaf: Node, index: Index) -> bool:
         form = self.positive(leaf, index) if self.space.facts else None
-        return form is not None and self._certain(Linear(ONE) - form)
+        return form is not None and self.certain(Linear(ONE) - form)
 
     def unproven(self, mask: Node, index: Index) -> list[tuple[Node, Index]] | None:
         """The conjuncts of a read's mask that must be evaluated; None where one of them fails everywhere. Where bounds
@@ -293,7 +293,7 @@ class Analysis:
                 counts[form] = counts.get(form, 0) + 1  # type: ignore[index]
         return left
 
-    def _certain(self, form: Linear) -> bool:
+    def certain(self, form: Linear) -> bool:
         """Whether a form is > 0 throughout."""
         bounds = self.space.range(form)
         if bounds is not None and bounds[0] > 0:
@@ -399,7 +399,11 @@ def _zero_extended(analysis: Analysis, node: Node, index: Index) -> Linear | Non
 def _division(which: int) -> Callable[[Analysis, Node, Index], Linear | None]:
     def form(analysis: Analysis, node: Node, index: Index) -> Linear | None:
         value, divisor = (analysis.linear(a, index) for a in node.args)
-        if divisor.constant is None or divisor.constant <= 0 or not value.nonnegative:
+        if not value.nonnegative:
+            return None
+        if analysis.certain(divisor - value):  # As where (start + range) % n is asked for below n only.
+            return (NOTHING, value)[which]
+        if divisor.constant is None or divisor.constant <= 0:
             return None
         found = analysis.exact(value, divisor.constant)
         return None if found is None else found[which]

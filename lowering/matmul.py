@@ -12,8 +12,8 @@
 
 Rows × LMUL is the largest tile that leaves room for two B vectors: 6 × 4 in 32 registers, the best of those
 measured on the X60 model (depthloop.py); narrow matrices take smaller LMUL and more rows, as do the columns
-that are left over from whole strips, if those are known to be few. Taken only where C and B are unit-stride along n
-and the body is one multiply-add; anything else is an ordinary nest.
+that are left over from whole strips, if those are known or turn out to be few. Taken only where C and B are
+unit-stride along n and the body is one multiply-add; anything else is an ordinary nest.
 """
 
 from __future__ import annotations
@@ -277,14 +277,18 @@ class Kernel:
 
     def _strips(self, at: dict[int, str | int]) -> None:
         w, size, wide = self.w, self.index(self.of.sizes[self.of.column]), self.lmul
-        narrow = self.leftover
-        if narrow is None:
+        if self.leftover is None:
             with self._strip_loop() as j:
                 self._rows({**at, self.of.column: j})
             return
         strip = w.op(f"arith.muli {w.op('vector.vscale')}, {w.constant(self.lanes)} : index")
-        whole = w.op(f"arith.subi {size}, {w.op(f'arith.remui {size}, {strip} : index')} : index")
-        for lmul, start, end in ((wide, w.constant(0), whole), (narrow, whole, size)):
+        left = w.op(f"arith.remui {size}, {strip} : index")
+        whole = w.op(f"arith.subi {size}, {left} : index")
+        if not self.leftover.known:
+            half = w.op(f"arith.divui {strip}, {w.constant(2)} : index")
+            few = w.op(f"arith.cmpi ule, {left}, {half} : index")
+            whole = w.op(f"arith.select {few}, {whole}, {size} : index")
+        for lmul, start, end in ((wide, w.constant(0), whole), (self.leftover.lmul, whole, size)):
             self._widen(lmul)
             with self._strip_loop(start, end) as j:
                 self._rows({**at, self.of.column: j})
@@ -368,19 +372,31 @@ class Kernel:
         """What explain tells of it."""
         fused = {"begins": self.begin is not None, "ends": self.end is not None}
         found = {"lmul": self.lmul, "live": self.rows + 2, "gathers": 0, "rows": self.rows, **fused}
-        return found if self.leftover is None else {**found, "leftover": self.leftover}
+        return found if self.leftover is None else {**found, "leftover": self.leftover.lmul}
 
 
-def leftover(of: Contraction, lmul: int) -> int | None:
-    """The LMUL for the columns that are left over from whole strips, where a smaller one does them sooner; None where
-    it does not, or too little is known of how many they are."""
-    lanes = lmul * BITS // bits_of(of.elem)
-    rests = of.rests[of.column] if lmul == 4 and MODULUS % lanes == 0 else None
-    left = {rest % lanes for rest in rests or ()} - {0}
+@dataclass(frozen=True)
+class Leftover:
+    """The LMUL for columns that are left over from whole strips. known: they are few; else if at most half a strip."""
 
-    def cost(smaller: int) -> float:
-        return sum(-(-n // (lanes * smaller // lmul)) * smaller * COST[smaller] for n in left)
+    lmul: int
+    known: bool = True
 
-    # A vector has two lanes at least.
-    best = min((m for m in (2, 1) if m * 64 >= 2 * bits_of(of.elem)), key=cost)
-    return best if left and cost(best) < cost(lmul) else None
+
+def leftover(of: Contraction, lmul: int) -> Leftover | None:
+    """How columns are done that are left over from whole strips, where a smaller LMUL does them sooner; None where it
+    does not."""
+    lanes, size = lmul * BITS // bits_of(of.elem), of.sizes[of.column]
+    if lmul != 4 or MODULUS % lanes:
+        return None
+    smaller = [m for m in (2, 1) if m * 64 >= 2 * bits_of(of.elem)]  # A vector has two lanes at least.
+    rests = of.rests[of.column]
+    if rests is None:
+        return Leftover(smaller[-1], known=False) if isinstance(size, str) else None
+    left = {rest % lanes for rest in rests} - {0}
+
+    def cost(lmul: int) -> float:
+        return sum(-(-n // (lanes * lmul // 4)) * lmul * COST[lmul] for n in left)
+
+    best = min(smaller, key=cost)
+    return Leftover(best) if left and cost(best) < cost(4) else None

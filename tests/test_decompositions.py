@@ -23,6 +23,19 @@ def test_what_stays_in_aten_is_said():
     assert any("attention" in name for name in report.extern)
 
 
+@pytest.mark.parametrize("keepdim", [False, True])
+@pytest.mark.parametrize(
+    "shape, dim", [((0,), None), ((0, 5), None), ((3, 0), 1), ((0, 4), 1), ((2, 3), 0), ((), None)]
+)
+def test_variance_and_mean_of_nothing(shape, dim, keepdim):
+    def function(x):
+        return torch.var_mean(x, dim, correction=1, keepdim=keepdim)
+
+    torch._dynamo.reset()
+    x = torch.randn(shape)
+    torch.testing.assert_close(torch.compile(function, backend="rvv")(x), function(x), equal_nan=True)
+
+
 @pytest.mark.parametrize("dtype", [F32, F16, BF16], ids=str)
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "length", "keys", "size", "causal"),

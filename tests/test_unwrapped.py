@@ -86,6 +86,33 @@ def test_other_remainders_are_left_alone(other):
     assert "scf.if" not in linalg(**other)
 
 
+MASK = """%end = tt.splat %LIMIT : i32 -> tensor<16xi32>
+    %within = arith.cmpi slt, %i, %end : tensor<16xi32>
+    %we = tt.expand_dims %within {axis = 1 : i32} : tensor<16xi1> -> tensor<16x1xi1>
+    %mask = tt.broadcast %we : tensor<16x1xi1> -> tensor<16x16xi1>"""
+
+
+def masked(limit: str, value: str) -> str:
+    """The text with a mask at the store: rows before a limit."""
+    text = ROWS.replace("tt.store %qq, %y", "tt.store %qq, %y, %mask").replace("VALUE", value).replace("SIZE", SPLAT)
+    text = text.replace("EXTRA", MASK.replace("LIMIT", limit))
+    return lower(text, CodegenOptions(target=TARGETS["k1"]))[0]["linalg"]
+
+
+@pytest.mark.ir
+@pytest.mark.parametrize("limit, remainders", [("m", False), ("n", True)])
+def test_what_a_mask_keeps_below_the_size_does_not_wrap(limit, remainders):
+    assert ("arith.remsi" in masked(limit, "arith.addf %x, %x : tensor<16x16xf32>")) == remainders
+
+
+@pytest.mark.ir
+@pytest.mark.parametrize("limit, wrapping", [("m", 1), ("n", 3)])
+def test_rows_that_nobody_stores_do_not_wrap(limit, wrapping):
+    """The copy of the left operand and the store do not; of the right operand, which is the same, all is asked for."""
+    _, around = masked(limit, DOT).split("} else {")
+    assert sum("arith.remsi" in nest for nest in around.split("linalg.generic")) == wrapping
+
+
 @triton.jit
 def wrapped(a, b, c, M, N, K, first, M_BLOCK: tl.constexpr, N_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr):
     """Rows from `first` on, which may be negative: then what is read is as far from the base as the remainder says."""

@@ -5,6 +5,7 @@ _int_mm               of uint8 as of int8 with a correction; with one row or col
 convolution           see convolution.py
 attention             see attention.py
 silu                  x * sigmoid(x)
+var_mean              of nothing: NaN, and the mean as well (Inductor's is 0)
 avg_pool*_backward    with windows that end with the image: Inductor divides by the whole window's size
 """
 
@@ -40,6 +41,7 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten._grouped_mm.default: grouped.grouped_mm,
         aten.cat.default: cat,
         aten.silu.default: silu,
+        aten.var_mean.correction: var_mean,
         **{op: partial(avg_pool_backward, op, d) for op, d in _POOLS.items()},
     }
     for name, rule in _FOREIGN.items():
@@ -171,6 +173,15 @@ def cat(tensors: list[Tensor], dim: int = 0) -> Any:
 def silu(x: Tensor) -> Tensor:
     """aten.silu. Inductor's x / (1 + exp(-x)) divides a vector by a vector: three times the cycles of 1 / vector."""
     return x * torch.sigmoid(x)
+
+
+def var_mean(x: Tensor, dim: list[int] | None = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    """aten.var_mean over dims that are known to be empty."""
+    axes = {d % max(x.dim(), 1) for d in dim or range(x.dim())}
+    if not any(isinstance(x.shape[d], int) and x.shape[d] == 0 for d in axes if x.dim()):
+        return NotImplemented
+    shape = [1 if d in axes else n for d, n in enumerate(x.shape) if keepdim or d not in axes]
+    return tuple(x.new_full(shape, math.nan) for _ in range(2))
 
 
 _POOLS = {aten.avg_pool2d_backward.default: 2, aten.avg_pool3d_backward.default: 3}
