@@ -14,7 +14,7 @@ JOBS ?= 2
 # What `make bench` has besides: a scheduling model of the core, and compilers to compare with.
 BENCH_APT := llvm-22 clang-22 libomp-22-dev gcc-riscv64-linux-gnu g++-riscv64-linux-gnu
 
-.PHONY: demo test lint long bench setup system model conformance fuzz ulp
+.PHONY: demo test lint long bench setup system model conformance operators fuzz ulp
 
 demo: setup
 	$(BIN)/python examples/demo.py
@@ -30,6 +30,9 @@ long: setup
 
 conformance: setup
 	$(BIN)/python -m tests.conformance --jobs $(JOBS)
+
+operators: setup
+	$(BIN)/python -m tests.conformance --table operators --vlen 256 --jobs $(JOBS)
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --count 2000 --jobs $(JOBS)

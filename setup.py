@@ -38,7 +38,14 @@ setup(
     extras_require={
         # A peer to compare with, not needed to run or to test.
         "bench": ["iree-base-compiler==3.13.0"],
-        "test": ["pytest>=9,<10", "pytest-xdist>=3.8,<4", "transformers==5.23.0", "ruff==0.17.6", "mypy==2.4.1"],
+        "test": [
+            "pytest>=9,<10",
+            "pytest-xdist>=3.8,<4",
+            "transformers==5.23.0",
+            "ruff==0.17.6",
+            "mypy==2.4.1",
+            "expecttest==0.3.0",  # PyTorch's database of operators imports it.
+        ],
     },
     entry_points={
         "torch_dynamo_backends": ["rvv = torch_rvv.backend:rvv"],

@@ -92,7 +92,7 @@ def _materialise(graph: Graph, node: Node, uses: list[Use]) -> bool:
         held.value = original
         node.op, node.attr, node.args = "arith.bitcast", ("", 0, 1), (held.buffer,)
         return True
-    node.kind, node.args, node.name = "buffer", (), graph.fresh("b")
+    node.kind, node.op, node.attr, node.args, node.name = "buffer", "", None, (), graph.fresh("b")
     fill = Fill(first.where, first.position, shape=node.shape, buffer=node, value=original, domain=first_mask)
     region.statements.insert(region.statements.index(first), fill)
     return True

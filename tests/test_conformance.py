@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.conformance.run import judge, load
 
@@ -15,6 +16,31 @@ def test_cell_is_right_or_refused(case, monkeypatch):
     monkeypatch.setenv("TORCH_RVV_FALLBACK", "error")
     kind, message = judge(case)
     assert kind in ("passed", "refused"), message
+
+
+OPERATORS = (
+    "addcmul/f32",
+    "cat/i64",
+    "var_mean.unbiased/f32",
+    "var_mean.unbiased/c64",
+    "bitwise_xor/bool",
+    "logsumexp/bf16",
+)
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in load("operators") if c.name.removeprefix("operators/") in OPERATORS], ids=str
+)
+def test_operator_is_right(case, monkeypatch):
+    monkeypatch.setenv("TORCH_RVV_FALLBACK", "error")
+    assert judge(case) == ("passed", "")
+
+
+def test_an_operator_that_is_wrong_is_found(monkeypatch):
+    case = next(c for c in load("operators") if c.name == "operators/sin/f32")
+    monkeypatch.setattr(torch, "compile", lambda function, **_: lambda held: [x + 1e-3 for x in function(held)])
+    kind, message = judge(case)
+    assert kind == "wrong" and "shapes [(20, 20)]" in message
 
 
 def test_most_of_the_language_is_there():

@@ -181,7 +181,8 @@ def var_mean(x: Tensor, dim: list[int] | None = None, *, correction: Any = None,
     if not any(isinstance(x.shape[d], int) and x.shape[d] == 0 for d in axes if x.dim()):
         return NotImplemented
     shape = [1 if d in axes else n for d, n in enumerate(x.shape) if keepdim or d not in axes]
-    return tuple(x.new_full(shape, math.nan) for _ in range(2))
+    dtypes = x.dtype.to_real() if x.is_complex() else x.dtype, x.dtype
+    return tuple(x.new_full(shape, math.nan, dtype=dtype) for dtype in dtypes)
 
 
 _POOLS = {aten.avg_pool2d_backward.default: 2, aten.avg_pool3d_backward.default: 3}

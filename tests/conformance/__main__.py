@@ -1,4 +1,4 @@
-"""`python -m tests.conformance [--only TEXT] [--vlen N] [--jobs N] [--json FILE]`."""
+"""`python -m tests.conformance [--table language|operators] [--only TEXT] [--vlen N] [--jobs N] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 
-from tests.conformance.run import run, serve
+from tests.conformance.run import TABLES, run, serve
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    parser.add_argument("--table", choices=TABLES, default="language", help="of Triton, or PyTorch's operators")
     parser.add_argument("--only", action="append", default=[], help="cells whose name holds this text")
     parser.add_argument("--vlen", action="append", type=int, default=[], help="VLEN in bits (128, 256 and 1024)")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
@@ -20,9 +21,9 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve()
+        serve(arguments.table)
         return 0
-    outcomes = list(run(arguments.only, arguments.vlen or [128, 256, 1024], arguments.jobs))
+    outcomes = list(run(arguments.table, arguments.only, arguments.vlen or [128, 256, 1024], arguments.jobs))
     for kind in ("refused", "wrong", "crashed"):
         chosen: dict[tuple[str, str], list[int]] = {}
         for o in outcomes:

@@ -1,6 +1,6 @@
 """PyTorch's operators: the samples of its own database, compiled, against what eager PyTorch makes of them.
 
-One cell an operator and dtype. Not in `run.FAMILIES`: half an hour a dtype, `make operators`.
+One cell an operator and dtype. A table of its own: it takes half an hour a dtype, `make operators`.
 """
 
 from __future__ import annotations
