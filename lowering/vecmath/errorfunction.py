@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch_rvv.lowering.vecmath import coefficients as C
 from torch_rvv.lowering.vecmath.builder import Builder, Number, Term
 from torch_rvv.lowering.vecmath.exponential import exp_between, exp_less_one, exp_pair, reduce_exp, scale
+from torch_rvv.lowering.vecmath.whole import Whole
 
 # Beyond, erfc is zero.
 ERFCX_LIMIT = {"f32": 10.5, "f64": 28.25}
@@ -36,7 +37,7 @@ def erfcx_positive(b: Builder, a: Term) -> tuple[Term, Term]:
     return product, b.fma(p, error, b.fma(small, inverse, rest))
 
 
-def erfc_parts(b: Builder, a: Term, rest: Number = 0.0) -> tuple[Term, Term]:
+def erfc_parts(b: Builder, a: Term, rest: Number = 0.0) -> tuple[Term, Whole]:
     """erfc(a + rest) = m * 2**n, a >= 0 and rest tiny."""
     a = b.minimum(a, ERFCX_LIMIT[b.narrowest])
     square, lost = b.two_product(a, a)

@@ -14,8 +14,9 @@ from math import inf, nan
 
 from torch_rvv.lowering.vecmath import coefficients as C
 from torch_rvv.lowering.vecmath.builder import Builder, Number, Term
+from torch_rvv.lowering.vecmath.whole import Whole, nearest, power_of, power_of_two
 
-LOG2E, LN_2 = 1.4426950408889634, 0.6931471805599453
+LOG2E, LN_2, LOG2_10 = 1.4426950408889634, 0.6931471805599453, 3.321928094887362
 # ln 2 in two parts, the first with so few digits that its multiples by exponents are exact.
 LN2 = {"f32": (0.693115234375, 3.194618329871446e-05), "f64": (0.6931471805601177, -1.7239444525614835e-13)}
 # log10(2) likewise, and log10(e) as the sum of two numbers.
@@ -30,21 +31,27 @@ LOWEST_2 = {"f32": -151.0, "f64": -1076.0}
 SMALLEST_NORMAL = {"f32": 2.0**-126, "f64": 2.0**-1022}
 
 
-def scale(b: Builder, value: Term, n: Term) -> Term:
-    """value * 2**n where n may be outside of the exponents of normal numbers: in two steps, rounded once.
-
-    A value on its way to f32 has exponents to spare."""
-    if b.narrowest != b.elem:
-        return value * b.power_of_two(n)
-    half = n >> 1
-    return value * b.power_of_two(half) * b.power_of_two(n - half)
+def _steps(b: Builder) -> int:
+    """How many times the bias has to be added for `scale`. A value on its way to f32 has exponents to spare."""
+    return 1 if b.narrowest != b.elem else 2
 
 
-def reduce_exp(b: Builder, x: Term, highest: float | None = None) -> tuple[Term, Term]:
-    """(n, r) with x = n*ln2 + r; n is at most `highest`, r then more than ln2/2."""
+def scale(b: Builder, value: Term, n: Whole) -> Term:
+    """value * 2**n where n, to which `_steps` biases are added, may be outside of the exponents of normal numbers: in
+    two steps, rounded once."""
+    if _steps(b) == 1:
+        return value * power_of(b, n)
+    bits = b.bits(n.shifted)
+    half = bits.logical_shift(1)
+    return value * b.float(half << b.mantissa) * b.float((bits - half) << b.mantissa)
+
+
+def reduce_exp(b: Builder, x: Term, highest: float | None = None) -> tuple[Whole, Term]:
+    """(n, r) with x = n*ln2 + r, for `scale`; n is at most `highest`, r then more than ln2/2."""
     high, low = LN2[b.elem]
-    n, floating = b.round(b.minimum(x * LOG2E, highest or HIGHEST[b.narrowest]))
-    return n, b.fma(floating, -low, b.fma(floating, -high, x))
+    most = b.minimum(x, (highest or HIGHEST[b.narrowest]) * LN_2)
+    n = nearest(b, most, LOG2E, _steps(b) * b.bias, fused=True)
+    return n, b.fma(n.n, -low, b.fma(n.n, -high, x))
 
 
 def exp_less_one(b: Builder, r: Term) -> Term:
@@ -58,7 +65,7 @@ def exp_reduced(b: Builder, r: Term) -> Term:
     return exp_less_one(b, r) + 1.0
 
 
-def exp_of_reduced(b: Builder, n: Term, r: Term) -> Term:
+def exp_of_reduced(b: Builder, n: Whole, r: Term) -> Term:
     """2**n * e**r."""
     return scale(b, exp_reduced(b, r), n)
 
@@ -72,9 +79,9 @@ def exp(b: Builder, x: Term) -> Term:
 def exp_between(b: Builder, x: Term) -> Term:
     """e**x of an x for which the result is a normal number."""
     high, low = LN2[b.elem]
-    n, floating = b.round(x * LOG2E)
-    r = b.fma(floating, -low, b.fma(floating, -high, x))
-    return b.float(b.bits(exp_reduced(b, r)) + (n << b.mantissa))
+    n = nearest(b, x, LOG2E)
+    r = b.fma(n.n, -low, b.fma(n.n, -high, x))
+    return b.float(b.bits(exp_reduced(b, r)) + (b.bits(n.shifted) << b.mantissa))
 
 
 def exp_pair(b: Builder, x: Term, correction: Term) -> Term:
@@ -85,16 +92,17 @@ def exp_pair(b: Builder, x: Term, correction: Term) -> Term:
 
 def exp2(b: Builder, x: Term) -> Term:
     x = b.select(x < LOWEST_2[b.narrowest], LOWEST_2[b.narrowest], x)
-    n, floating = b.round(b.minimum(x, HIGHEST[b.narrowest]))
-    f = x - floating
+    n = nearest(b, b.minimum(x, HIGHEST[b.narrowest]), added=_steps(b) * b.bias)
+    f = x - n.n
     return scale(b, b.fma(f, b.poly(f, b.pick(C, "EXP2")), 1.0), n)
 
 
 def exp10(b: Builder, x: Term) -> Term:
     """10**x: x*log2(10) reduced with log10(2) in two parts, the rest times ln 10."""
     high, low = LOG10_2[b.elem]
-    n, floating = b.round(b.minimum(x * 3.321928094887362, HIGHEST[b.narrowest]))
-    r = b.fma(floating, -low, b.fma(floating, -high, x))
+    most = b.minimum(x, HIGHEST[b.narrowest] / LOG2_10)
+    n = nearest(b, most, LOG2_10, _steps(b) * b.bias)
+    r = b.fma(n.n, -low, b.fma(n.n, -high, x))
     product, lost = b.two_product(r, LN10[b.elem][0])
     value = scale(b, exp_less_one(b, product) + b.fma(r, LN10[b.elem][1], lost) + 1.0, n)
     value = b.select(x < (-324.5 if b.narrowest == "f64" else -45.5), 0.0, value)
@@ -105,9 +113,9 @@ def expm1(b: Builder, x: Term) -> Term:
     """2**n * (e**r - 1) + (2**n - 1); for the largest n at half the size, then doubled."""
     most = b.bias
     n, r = reduce_exp(b, x, min(most + 1.0, HIGHEST[b.narrowest]))
-    power = b.power_of_two(b.op("arith.minsi", n, most))
+    power = power_of_two(b, b.minimum(n.n, float(most)))
     value = b.fma(power, exp_less_one(b, r), power - 1.0)
-    value = b.select(n > most, value + value, value)
+    value = b.select(n.n > float(most), value + value, value)
     value = b.select(x.equals(0.0), x, value)
     return b.select(x < (-38.0 if b.wide else -18.0), -1.0, value)
 

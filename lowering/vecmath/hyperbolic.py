@@ -7,6 +7,7 @@ from math import inf, nan
 from torch_rvv.lowering.vecmath import coefficients as C
 from torch_rvv.lowering.vecmath.builder import Builder, Term
 from torch_rvv.lowering.vecmath.exponential import LN2, LOG2E, log, log1p, reduce_exp
+from torch_rvv.lowering.vecmath.whole import nearest, power_of, power_of_two
 
 
 def tanh(b: Builder, x: Term) -> Term:
@@ -18,9 +19,8 @@ def _tanh(b: Builder, x: Term) -> Term:
     a = b.abs(x)
     high, low = (part / 2 for part in LN2[b.elem])
     capped = b.minimum(a, 10.0)
-    n, floating = b.round(capped * (2 * LOG2E))
-    r = b.fma(floating, -low, b.fma(floating, -high, capped))
-    power = b.power_of_two(n)
+    n = nearest(b, capped, 2 * LOG2E, b.bias)
+    r, power = b.fma(n.n, -low, b.fma(n.n, -high, capped)), power_of(b, n)
     # In terms of r, which is half the exponent's rest: e**2r - 1 = 2r + 4r² P(2r).
     doubled = [c * 2.0 ** (i + 2) for i, c in enumerate(C.EXP_F32)]
     p = b.fma(b.poly(r, doubled), b.square(r), r + r)
@@ -36,13 +36,13 @@ def _tanh_wide(b: Builder, x: Term) -> Term:
     a = b.minimum(b.abs(x), 20.0)
     a = a + a
     high, low = LN2[b.elem]
-    n, floating = b.round(a * LOG2E)
-    whole, part = b.fma(floating, -high, a), floating * low
+    n = nearest(b, a, LOG2E, b.bias)
+    whole, part = b.fma(n.n, -high, a), n.n * low
     r = whole - part
     tail = b.poly(r, b.pick(C, "EXP")) * r
     p = b.fma(tail, r, r)
     lost = b.fma(tail, r, r - p) + ((whole - r) - part)
-    power = b.power_of_two(n)
+    power = power_of(b, n)
     start = power - 1.0
     top = b.fma(power, p, start)
     top_rest = b.fma(power, lost, b.fma(power, p, start - top))
@@ -65,7 +65,7 @@ def _halves(b: Builder, a: Term) -> tuple[Term, Term, Term, Term]:
     z = b.square(r)
     odd = b.fma(b.poly(z, b.pick(C, "SINH")) * z, r, r)
     even = b.poly(z, b.pick(C, "COSH")) * z
-    up, down = b.power_of_two(n - 3), b.power_of_two(-3 - b.op("arith.minsi", n, 900))
+    up, down = power_of_two(b, n.n - 3.0), power_of_two(b, -3.0 - b.minimum(n.n, 900.0))
     return up - down, up + down, odd, even
 
 

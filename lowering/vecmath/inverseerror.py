@@ -35,7 +35,7 @@ def _far(b: Builder, p: Term, y: Term) -> Term:
     """y, nearly erfcinv(p), mended with erfc relative to p; small p is scaled up to keep its digits."""
     tiny = p < 2.0**-900
     mantissa, exponent = erfc_parts(b, y)
-    shift = b.select(tiny, b.const(200, b.int), b.const(0, b.int))
+    shift = b.select(tiny, 200.0, 0.0)
     ratio = b.select(tiny, p * 2.0**200, p) / scale(b, mantissa, exponent + shift)
     factor, rest = erfcx_positive(b, y)
     step = (1.0 - ratio) * ((factor + rest) * HALF_ROOT_PI)

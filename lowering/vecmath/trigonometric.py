@@ -14,6 +14,7 @@ from math import inf, nan, pi
 
 from torch_rvv.lowering.vecmath import coefficients as C
 from torch_rvv.lowering.vecmath.builder import Builder, Number, Term
+from torch_rvv.lowering.vecmath.whole import nearest
 
 # Truncated, so that all parts are positive: a zero r then keeps the sign of x.
 TWO_OVER_PI = 0.6366197723675814
@@ -99,12 +100,12 @@ def _fraction64(b: Builder, x: Term) -> tuple[Term, Term, Term]:
 
 
 def reduce(b: Builder, x: Term) -> tuple[Term, Term, Term]:
-    """(quadrant as integer, remainder r, |x|): right where |x| is at most LARGE."""
-    n, floating = b.round(x * TWO_OVER_PI)
+    """(quadrant as integer, but for its first bits, remainder r, |x|): right where |x| is at most LARGE."""
+    n = nearest(b, x, TWO_OVER_PI)
     r = x
     for part in HALF_PI[b.elem]:
-        r = b.fma(floating, -part, r)
-    return n, r, b.abs(x)
+        r = b.fma(n.n, -part, r)
+    return b.bits(n.shifted), r, b.abs(x)
 
 
 def sin_poly(b: Builder, r: Term) -> Term:
@@ -138,13 +139,13 @@ def _with_large(b: Builder, x: Term, a: Term, value: Term, function: Callable[..
 def _half_turns(b: Builder, x: Term, shift: float) -> Term:
     """sin(x + shift*pi) in f32, shift 0 or 1/2: ±sin r, x = (n - shift)*pi + r, |r| <= pi/2."""
     turns = x * (TWO_OVER_PI / 2)
-    n, floating = b.round(turns + shift if shift else turns)
+    n = nearest(b, turns + shift if shift else turns)
     r = x
     for part in HALF_PI[b.elem]:
-        r = b.fma(floating - shift if shift else floating, -2.0 * part, r)
+        r = b.fma(n.n - shift if shift else n.n, -2.0 * part, r)
     z = b.square(r)
     value = b.fma(b.poly(z, (b.least, *C.SINE_F32)), r, r)
-    return b.float(b.bits(value) ^ (n << 31))
+    return b.float(b.bits(value) ^ (b.bits(n.shifted) << 31))
 
 
 def sin(b: Builder, x: Term) -> Term:
@@ -186,13 +187,13 @@ def _tangent(b: Builder, quadrant: Term, r: Term, rest: Term) -> Term:
 
 def tan(b: Builder, x: Term) -> Term:
     """Near its poles tan shows the rounding of r twice over, so r has a second part here."""
-    n, floating = b.round(x * TWO_OVER_PI)
+    n = nearest(b, x, TWO_OVER_PI)
     first, second, third = HALF_PI[b.elem]
-    whole = b.fma(floating, -first, x)
-    product, lost = b.two_product(floating, second)
+    whole = b.fma(n.n, -first, x)
+    product, lost = b.two_product(n.n, second)
     r = whole - product
-    rest = (whole - r) - product - b.fma(floating, third, lost)
-    value = _tangent(b, n, r, rest)
+    rest = (whole - r) - product - b.fma(n.n, third, lost)
+    value = _tangent(b, b.bits(n.shifted), r, rest)
 
     def of_large(q: Term, r: Term, rest: Term) -> Term:
         value = _tangent(b, q, r, rest)
@@ -204,8 +205,8 @@ def tan(b: Builder, x: Term) -> Term:
 def reduce_pi(b: Builder, x: Term) -> tuple[Term, Term]:
     """(quadrant, remainder) of pi*x: exact up to the last product."""
     t = b.fma(b.rint(x * 0.5), -2.0, x)
-    n, floating = b.round(t + t)
-    return n, b.fma(floating, -0.5, t) * pi
+    n = nearest(b, t, 2.0)
+    return b.bits(n.shifted), b.fma(n.n, -0.5, t) * pi
 
 
 def sinpi(b: Builder, x: Term) -> Term:
