@@ -17,10 +17,10 @@ from tests.conformance.harness import BF16, BOOL, F16, F32, I64, NAMES, add
 
 DTYPES = (F32, I64, BOOL, F16, BF16, torch.complex64)
 SAMPLES = 5
-# Their results are random or undefined.
-RANDOM = (
+# Results that are random or undefined, what only CUDA has, and views of more memory than a copy has.
+LEFT_OUT = (
     "bernoulli", "cauchy", "dropout", "empty", "exponential", "geometric", "log_normal", "multinomial", "normal",
-    "poisson", "rand", "rrelu", "uniform",
+    "poisson", "rand", "rrelu", "uniform", "jiterator", "as_strided.partial_views",
 )  # fmt: skip
 TOLERANCE = {F32: 2e-5, torch.complex64: 2e-5, F16: 2e-3, BF16: 2e-2}
 
@@ -66,8 +66,23 @@ def _agree(op: Any, samples: list[tuple[Any, Any, Any]]) -> Iterator[str]:
                     rtol=most, atol=most, equal_nan=True,
                 )  # fmt: skip
             except AssertionError as error:
-                shapes = [tuple(t.shape) for t in _tensors(sample)]
-                yield f"shapes {shapes}, {sample[2]}: {' '.join(str(error).split())}"
+                if not (y.dtype in (F16, BF16) and _nearer(op, sample, found, most)):
+                    shapes = [tuple(t.shape) for t in _tensors(sample)]
+                    yield f"shapes {shapes}, {sample[2]}: {' '.join(str(error).split())}"
+
+
+def _nearer(op: Any, sample: tuple[Any, Any, Any], found: Any, most: float | None) -> bool:
+    """Whether all results are as near to those in double precision as eager PyTorch's, which rounds to halves more
+    often."""
+    wide = tree_map(lambda x: x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x, _copy(sample))
+    given, arguments, keywords = wide
+    best = _tensors(op(given, *arguments, **keywords))
+    for ours, theirs, exact in zip(_tensors(found), _tensors(_call(op, sample)), best, strict=True):
+        errors = [(x.double() - exact).abs().nan_to_num(nan=0.0, posinf=float("inf")) for x in (ours, theirs)]
+        allowed = errors[1] + (most or 0.0) * (1 + exact.abs()).nan_to_num()
+        if bool((ours.isnan() != exact.isnan()).any()) or bool((errors[0] > allowed).any()):
+            return False
+    return True
 
 
 def _run(op: Any, dtype: torch.dtype) -> None:
@@ -79,7 +94,7 @@ def _run(op: Any, dtype: torch.dtype) -> None:
 
 
 for _op in op_db:
+    _name = f"{_op.name}.{_op.variant_test_name}" if _op.variant_test_name else _op.name
     for _dtype in DTYPES:
-        if _dtype in _op.supported_dtypes("cpu") and not any(word in _op.name for word in RANDOM):
-            _name = f"{_op.name}.{_op.variant_test_name}" if _op.variant_test_name else _op.name
+        if _dtype in _op.supported_dtypes("cpu") and not any(word in _name for word in LEFT_OUT):
             add("operators", _name, NAMES.get(_dtype, "c64"), lambda op=_op, dtype=_dtype: _run(op, dtype))
