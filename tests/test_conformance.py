@@ -18,28 +18,24 @@ def test_cell_is_right_or_refused(case, monkeypatch):
     assert kind in ("passed", "refused"), message
 
 
-OPERATORS = (
-    "addcmul/f32",
-    "cat/i64",
-    "var_mean.unbiased/f32",
-    "var_mean.unbiased/c64",
-    "bitwise_xor/bool",
-    "logsumexp/bf16",
-)
+@pytest.fixture(scope="module")
+def operators():
+    """The cells of PyTorch's operators: loaded when they are needed, for that takes seconds."""
+    return {case.name.removeprefix("operators/"): case for case in load("operators")}
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in load("operators") if c.name.removeprefix("operators/") in OPERATORS], ids=str
+    "name",
+    ["addcmul/f32", "cat/i64", "var_mean.unbiased/f32", "var_mean.unbiased/c64", "bitwise_xor/bool", "logsumexp/bf16"],
 )
-def test_operator_is_right(case, monkeypatch):
+def test_operator_is_right(name, operators, monkeypatch):
     monkeypatch.setenv("TORCH_RVV_FALLBACK", "error")
-    assert judge(case) == ("passed", "")
+    assert judge(operators[name]) == ("passed", "")
 
 
-def test_an_operator_that_is_wrong_is_found(monkeypatch):
-    case = next(c for c in load("operators") if c.name == "operators/sin/f32")
+def test_an_operator_that_is_wrong_is_found(operators, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **_: lambda held: [x + 1e-3 for x in function(held)])
-    kind, message = judge(case)
+    kind, message = judge(operators["sin/f32"])
     assert kind == "wrong" and "shapes [(20, 20)]" in message
 
 

@@ -20,12 +20,12 @@ from torch._inductor.lowering import permute, register_lowering
 from torch.fx import Node
 
 from torch_rvv import gemm
+from torch_rvv.calls import LEFT, call
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import current_placement
 
 aten = torch.ops.aten
-# Product → which argument is the left operand.
-PRODUCTS: dict[Any, int] = {aten.mm.default: 0, aten.addmm.default: 1, aten._int_mm.default: 0}
+PRODUCTS = (aten.mm.default, aten.addmm.default, aten._int_mm.default)
 # What a weight may have gone through.
 VIEWS = {aten.permute.default, aten.t.default, torch.ops.prims.convert_element_type.default}
 # Beyond it a copy of the weight serves so many rows that it costs little.
@@ -66,30 +66,25 @@ COLUMNS = torch.ops.torch_rvv.columns.default
 
 def by_column(node: Node) -> Node | None:
     """A product with its left operand by column, where that pays."""
-    place = PRODUCTS[node.target]
+    place = LEFT[node.target]
     a, b = node.args[place : place + 2]
     weight = _weight(b)
     if not isinstance(a, Node) or not isinstance(b, Node) or weight is None:
         return None
     if not pays(a.meta["val"], b.meta["val"], weight.meta["val"].dtype != b.meta["val"].dtype):
         return None
-    with node.graph.inserting_before(node):
+    graph = node.graph
+    with graph.inserting_before(node):
         # Products of the same rows share them: this one is the first of them, or finds them.
-        turned = next((user for user in a.users if user.target == COLUMNS), None) or _call(node, COLUMNS, a)
-        again = _call(node, aten.permute.default, turned, [1, 0])
+        turned = next((user for user in a.users if user.target == COLUMNS), None) or call(graph, COLUMNS, a)
+        again = call(graph, aten.permute.default, turned, [1, 0])
         args = [*node.args]
         args[place] = again
-        product = node.graph.call_function(cast(Any, node.target), tuple(args), node.kwargs)
+        product = graph.call_function(cast(Any, node.target), tuple(args), node.kwargs)
     product.meta.update(node.meta)
     (m, k), n = a.meta["val"].shape, b.meta["val"].shape[1]
     record.decide(f"the product {m}x{k} @ {k}x{n}", "lanes along its rows: the weight is read where it stands")
     return product
-
-
-def _call(node: Node, operator: Any, *args: Any) -> Node:
-    made = node.graph.call_function(operator, args)
-    made.meta["val"] = operator(*(arg.meta["val"] if isinstance(arg, Node) else arg for arg in args))
-    return made
 
 
 def _weight(node: Any) -> Node | None:

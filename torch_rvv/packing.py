@@ -20,10 +20,9 @@ from torch.fx import GraphModule, Node
 from torch.utils._python_dispatch import _disable_current_modes
 
 from torch_rvv import winograd
+from torch_rvv.calls import LEFT
 
 aten = torch.ops.aten
-# Product → which argument is the right operand.
-PRODUCTS = {aten.mm.default: 1, aten.addmm.default: 2, aten.bmm.default: 1, aten._int_mm.default: 1}
 CONVERSIONS = {torch.ops.prims.convert_element_type.default, aten._to_copy.default}
 
 
@@ -32,8 +31,8 @@ def _only_right(node: Node) -> bool:
     return bool(node.users) and all(
         (user.target in CONVERSIONS and _only_right(user))
         or (
-            user.target in PRODUCTS
-            and [i for i, a in enumerate(user.args) if a is node] == [PRODUCTS[user.target]]
+            user.target in LEFT
+            and [i for i, a in enumerate(user.args) if a is node] == [LEFT[user.target] + 1]
             and node not in user.kwargs.values()
         )
         for user in node.users

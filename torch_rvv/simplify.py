@@ -20,6 +20,7 @@ import torch
 from torch._inductor import inductor_prims
 from torch.fx import GraphModule, Node
 
+from torch_rvv.calls import call
 from torch_rvv.columns import PRODUCTS, by_column
 
 aten = torch.ops.aten
@@ -77,11 +78,9 @@ def separated_max_pool(node: Node) -> Node | None:
                 [v if a == axis or (others and a not in axes) else neutral for a, v in enumerate(values)]
                 for values, neutral in zip(moves, (1, 1, 0, 1), strict=True)
             ]
-            pool = node.graph.call_function(max_pool, (x, *steps, rest[3]))
-            pool.meta["val"] = max_pool(x.meta["val"], *steps, rest[3])
+            pool = call(node.graph, max_pool, x, *steps, rest[3])
             if axis != axes[-1]:
-                x = node.graph.call_function(operator.getitem, (pool, 0))
-                x.meta["val"] = pool.meta["val"][0]
+                x = call(node.graph, operator.getitem, pool, 0)
     return pool
 
 
@@ -95,10 +94,7 @@ def gate(node: Node) -> Node | None:
     (found,) = tanh.args
     with node.graph.inserting_before(node):
         for operator_, args in ((aten.mul.Tensor, (2.0,)), (aten.sigmoid.default, ()), (aten.mul.Tensor, (2.0,))):
-            assert isinstance(found, Node)
-            value = operator_(found.meta["val"], *args)
-            found = node.graph.call_function(operator_, (found, *args))
-            found.meta["val"] = value
+            found = call(node.graph, operator_, found, *args)
     return cast(Node, found)
 
 
