@@ -103,6 +103,19 @@ def block_cycles(blocks: Sequence[tuple[bytes, int]]) -> list[Cycles]:
     return out
 
 
+def total(modelled: Iterable[tuple[Block, Cycles]]) -> Cycles:
+    """Cycles of an execution, of its blocks and the cycles of one execution of each."""
+    return sum((cycles.times(block.count) for block, cycles in modelled), Cycles(0.0, 0.0))
+
+
+def modelled(*executions: Iterable[Block]) -> list[list[tuple[Block, Cycles]]]:
+    """The blocks of each execution with their cycles; common ones are modelled once. Raises as `disassemble`."""
+    held = [list(blocks) for blocks in executions]
+    kinds = list(dict.fromkeys((b.code, b.vtype) for blocks in held for b in blocks))
+    each = dict(zip(kinds, block_cycles(kinds), strict=True))
+    return [[(b, each[b.code, b.vtype]) for b in blocks] for blocks in held]
+
+
 def cycles_of(blocks: Iterable[Block]) -> Cycles:
     """Cycles of an execution. Raises as `disassemble`."""
     return cycles_of_each([blocks])[0]
@@ -110,10 +123,7 @@ def cycles_of(blocks: Iterable[Block]) -> Cycles:
 
 def cycles_of_each(executions: Iterable[Iterable[Block]]) -> list[Cycles]:
     """Cycles of several executions, whose common blocks are modelled once. Raises as `disassemble`."""
-    held = [list(blocks) for blocks in executions]
-    kinds = list(dict.fromkeys((b.code, b.vtype) for blocks in held for b in blocks))
-    each = dict(zip(kinds, block_cycles(kinds), strict=True))
-    return [sum((each[b.code, b.vtype].times(b.count) for b in blocks), Cycles(0.0, 0.0)) for blocks in held]
+    return [total(found) for found in modelled(*executions)]
 
 
 def memory_cycles(memory: dict[str, int]) -> float:

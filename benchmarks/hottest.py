@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch_rvv.benchmarks.blocks import Block
-from torch_rvv.benchmarks.cycles import Cycles, block_cycles, disassemble
+from torch_rvv.benchmarks.cycles import Cycles, disassemble, total
 
 
 @dataclass(frozen=True)
@@ -21,19 +20,15 @@ class HotBlock:
     share: float
     code: list[str]
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
-
-def hottest(blocks: Iterable[Block], most: int) -> list[HotBlock]:
-    """At most that many blocks, the one with the most cycles in all first. Raises as cycles.disassemble."""
-    held = list(blocks)
-    each = block_cycles([(b.code, b.vtype) for b in held])
-    total = sum((c.times(b.count) for b, c in zip(held, each, strict=True)), Cycles(0.0, 0.0)).estimate
-    ranked = sorted(zip(held, each, strict=True), key=lambda pair: -pair[1].estimate * pair[0].count)[:most]
+def hottest(modelled: Sequence[tuple[Block, Cycles]], most: int) -> list[HotBlock]:
+    """At most that many blocks, the one with the most cycles in all first. modelled: each with the cycles of one
+    execution. Raises as cycles.disassemble."""
+    every = total(modelled).estimate
+    ranked = sorted(modelled, key=lambda pair: -pair[1].estimate * pair[0].count)[:most]
     lines = disassemble([b.code for b, _ in ranked]) if ranked else []
     return [
-        HotBlock(b.address, b.count, c.estimate, c.bound, c.estimate * b.count / total, code)
+        HotBlock(b.address, b.count, c.estimate, c.bound, c.estimate * b.count / every, code)
         for (b, c), code in zip(ranked, lines, strict=True)
     ]
 

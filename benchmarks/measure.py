@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch_rvv.benchmarks.capture import capture
 from torch_rvv.benchmarks.cases import Case
-from torch_rvv.benchmarks.cycles import MODEL_VLEN, cycles_of, memory_cycles
+from torch_rvv.benchmarks.cycles import MODEL_VLEN, memory_cycles, modelled, total
 from torch_rvv.benchmarks.emulate import Profile, run_job
 from torch_rvv.benchmarks.hottest import HotBlock, hottest
 
@@ -93,9 +93,8 @@ def fill(result: Result, profile: Profile, blocks: int = 0) -> Result:
         result.reason = f"no cycles: the model is of a core with VLEN {MODEL_VLEN}"
         return result
     try:
-        held = profile.blocks()
-        cycles = cycles_of(held)
-        result.hottest = hottest(held, blocks) if blocks else []
+        (found,) = modelled(profile.blocks())
+        cycles, result.hottest = total(found), hottest(found, blocks)
     except (InstallError, ValueError) as error:  # ValueError: an instruction that the tools do not know
         result.reason = f"no cycles: {error}"
     else:

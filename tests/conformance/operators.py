@@ -74,9 +74,8 @@ def _agree(op: Any, samples: list[tuple[Any, Any, Any]]) -> Iterator[str]:
 def _nearer(op: Any, sample: tuple[Any, Any, Any], found: Any, most: float | None) -> bool:
     """Whether all results are as near to those in double precision as eager PyTorch's, which rounds to halves more
     often."""
-    wide = tree_map(lambda x: x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x, _copy(sample))
-    given, arguments, keywords = wide
-    best = _tensors(op(given, *arguments, **keywords))
+    wide = tree_map(lambda x: x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x, sample)
+    best = _tensors(_call(op, wide))
     for ours, theirs, exact in zip(_tensors(found), _tensors(_call(op, sample)), best, strict=True):
         errors = [(x.double() - exact).abs().nan_to_num(nan=0.0, posinf=float("inf")) for x in (ours, theirs)]
         allowed = errors[1] + (most or 0.0) * (1 + exact.abs()).nan_to_num()
