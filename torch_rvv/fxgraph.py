@@ -183,13 +183,27 @@ def _begun(body: str) -> str:
     return marked
 
 
+def _made(base: Any, is_subgraph: bool, *args: Any) -> Any:
+    """A graph's wrapper, in which the kernels that are Triton's already (attention, a user's) are defined: they are
+    long, and other processes may begin them while Inductor still plans its own."""
+    wrapper = base.create(is_subgraph, *args)
+    for operation in () if is_subgraph else V.graph.operations:
+        if isinstance(operation, ir.UserDefinedTritonKernel) and not operation.can_fuse_epilogue():
+            kernel, configs, restored, zeroed = operation.get_kernel_and_metadata()
+            with V.graph.set_current_device(operation.get_device()):
+                wrapper.define_user_defined_triton_kernel(
+                    kernel, configs, operation.kwargs, restored, zeroed, operation.grid, None
+                )
+    return wrapper
+
+
 class RvvPythonWrapper(PythonWrapperCodegen):
     """Inductor's Python wrapper, for the graphs that have no FX form."""
 
     @classmethod
     def create(cls, *args: Any, **kwargs: Any) -> Any:
         # Subgraphs come through their parent's class, and a compile that is not ours gets Inductor's own.
-        return super().create(*args, **kwargs) if placed() else PythonWrapperCodegen.create(*args, **kwargs)
+        return _made(super(), *args, **kwargs) if placed() else PythonWrapperCodegen.create(*args, **kwargs)
 
     def define_kernel(self, kernel_name: str, kernel_body: str, *args: Any, **kwargs: Any) -> None:
         super().define_kernel(kernel_name, _begun(kernel_body), *args, **kwargs)
@@ -201,7 +215,7 @@ class RvvWrapper(WrapperFxCodegen):
     @classmethod
     def create(cls, *args: Any, **kwargs: Any) -> Any:
         # Someone else's fx_wrapper compile for the CPU gets Inductor's own class.
-        return super().create(*args, **kwargs) if placed() else WrapperFxCodegen.create(*args, **kwargs)
+        return _made(super(), *args, **kwargs) if placed() else WrapperFxCodegen.create(*args, **kwargs)
 
     def define_kernel(self, kernel_name: str, kernel_body: str, *args: Any, **kwargs: Any) -> None:
         super().define_kernel(kernel_name, _begun(kernel_body), *args, **kwargs)
