@@ -19,7 +19,7 @@ from subprocess import TimeoutExpired, run
 from torch_rvv.benchmarks.blocks import Block, basic_blocks
 from torch_rvv.benchmarks.instructions import VECTOR, classify, words
 from torch_rvv.benchmarks.jobs import Job
-from torch_rvv.runtime.build import compile_c
+from torch_rvv.runtime.build import RISCV, compile_c, kept
 from torch_rvv.runtime.virtual import command
 
 from torch_rvv.errors import DeviceError, InstallError
@@ -112,17 +112,8 @@ def _built(name: str, flags: tuple[str, ...], host: bool) -> Path:
     digest = hashlib.sha256(repr(flags).encode())
     for path in (source, *sorted(NATIVE.glob("*.h"))):
         digest.update(path.read_bytes())
-    target = knobs.cache_dir / f"bench-{digest.hexdigest()[:16]}-{name}"
-    if not target.exists():
-        knobs.cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=knobs.cache_dir) as folder:
-            made = Path(folder, name)
-            if host:
-                compile_c([source], made, flags, None)
-            else:
-                compile_c([source], made, flags)
-            made.rename(target)
-    return target
+    target = None if host else RISCV
+    return kept(f"bench-{digest.hexdigest()[:16]}-{name}", lambda made: compile_c([source], made, flags, target))
 
 
 def profile_program(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import run
@@ -38,25 +39,29 @@ def compile_c(sources: list[Path], output: Path, flags: tuple[str, ...] = (), ta
         raise InstallError(f"the C compiler failed:\n{done.stderr.strip()}")
 
 
-def worker() -> Path:
-    """The worker's executable, built if this version of its source never was.
+def kept(name: str, make: Callable[[Path], None]) -> Path:
+    """The file of this name in the cache folder, by make(path) if there is none yet.
 
-    Processes may build it at once: each renames a file of its own to the same place. Raises InstallError.
+    Processes may make it at once: each renames a file of its own to the same place. Raises OSError.
     """
+    target = knobs.cache_dir / name
+    if not target.exists():
+        knobs.cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=knobs.cache_dir) as folder:
+            make(made := Path(folder, name))
+            made.rename(target)
+    return target
+
+
+def worker() -> Path:
+    """The worker's executable, built if this version of its source never was. Raises InstallError."""
     sources = sorted((HERE / "worker").glob("*.c"))
     digest = hashlib.sha256(repr((RISCV, FLAGS, version("ziglang"))).encode())
     for path in [*sources, *sorted((HERE / "include").glob("*.h"))]:
         digest.update(path.read_bytes())
-    target = knobs.cache_dir / f"worker-{digest.hexdigest()[:16]}"
-    if not target.exists():
-        try:
-            knobs.cache_dir.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=knobs.cache_dir) as folder:
-                built = Path(folder, "worker")
-                compile_c(sources, built, FLAGS)
-                built.rename(target)
-        except OSError as error:
-            raise InstallError(
-                f"cannot write the board's worker: {error}", hint="TORCH_RVV_CACHE_DIR names another folder."
-            ) from None
-    return target
+    try:
+        return kept(f"worker-{digest.hexdigest()[:16]}", lambda made: compile_c(sources, made, FLAGS))
+    except OSError as error:
+        raise InstallError(
+            f"cannot write the board's worker: {error}", hint="TORCH_RVV_CACHE_DIR names another folder."
+        ) from None

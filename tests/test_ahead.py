@@ -69,6 +69,17 @@ def test_a_kernel_of_the_users_is_made_there_too(workers, fresh):
     torch.testing.assert_close(result, torch.nn.functional.scaled_dot_product_attention(q, k, v))
 
 
+def test_kernels_that_are_triton_s_already_are_begun_first(workers, fresh):
+    def normed(x, q, k, v):
+        x = torch.softmax(x, -1)
+        return torch.nn.functional.scaled_dot_product_attention(q * x, k, v).exp().cumsum(-1)
+
+    q, k, v = (torch.randn(1, 2, 40, 16) for _ in range(3))
+    _, kernels = compiled(torch.randn(40, 16), q, k, v, function=normed)
+    assert ["@attention_forward" in ttir for ttir, _ in workers] == [True] + [False] * (len(kernels) - 1)
+    assert not kernels[0].name.startswith("attention_forward")  # The graph runs another one before it.
+
+
 def test_each_process_ends_with_its_own_connection():
     workers = ahead.Workers(3)
     workers.wake()

@@ -190,7 +190,7 @@ def _made(base: Any, is_subgraph: bool, *args: Any) -> Any:
     for operation in () if is_subgraph else V.graph.operations:
         if isinstance(operation, ir.UserDefinedTritonKernel) and not operation.can_fuse_epilogue():
             kernel, configs, restored, zeroed = operation.get_kernel_and_metadata()
-            with V.graph.set_current_device(operation.get_device()):
+            with V.graph.set_current_device(operation.get_device_or_error()):
                 wrapper.define_user_defined_triton_kernel(
                     kernel, configs, operation.kwargs, restored, zeroed, operation.grid, None
                 )
