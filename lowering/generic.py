@@ -76,6 +76,19 @@ class Generic:
         if not dry:
             self._assemble()
 
+    def destination(self) -> tuple[str, str] | None:
+        """The view that the group's store writes, one dimension a loop, if all it does is to copy a buffer there."""
+        (part,) = self.group.parts
+        _PART[type(part.root)](self, part, part.root)
+        outs = [o.operand for o in self.outputs]
+        copies = [i.base.kind for i in self.body.inputs] == ["buffer"] and not self.body_writer.lines
+        if not copies or self.space.requests or len(outs) != 1 or set(outs[0].form.coefs) != set(self.dims):
+            return None
+        if absolute(outs[0].base):
+            return None
+        self._report([], outs)
+        return self._view(outs[0], {d: self.writer.at_most(self.high.get(d, []), d.size) for d in self.dims})
+
     # parts
 
     def store(self, part: Part, root: Store) -> None:

@@ -133,9 +133,12 @@ class ToVector:
     def _scan(self, op: Any) -> None:
         """A scan along rows."""
         number = {name: int(str(op.attributes[name]).split(" : ")[0]) for name in ("rows", "length")}
+        flag = {name: str(op.attributes[name]) == "true" for name in ("reverse", "turned", "stored")}
+        views = [self.views[v] for v in op.operands]
+        goes = views.pop() if flag["stored"] else None
         rows = scan.Rows(
-            [self.views[v] for v in op.operands], number["rows"], number["length"],
-            str(op.attributes["reverse"]) == "true", op.attributes["kind"].value, op.attributes["function"].value,
+            views, number["rows"], number["length"], flag["reverse"], op.attributes["kind"].value,
+            op.attributes["function"].value, flag["turned"], goes,
         )  # fmt: skip
         self.nests.append(scan.write(rows, self.operations, self.functions, self.writer, self.options.lmul))
 

@@ -173,14 +173,17 @@ class Reduce(Root):
 
 @dataclass(eq=False)
 class Scan(Root):
+    """Fold each element of the values into the next along an axis. store: where the result goes, if nowhere else."""
+
     axis: int = 0
     reverse: bool = False
     values: list[Node] = field(default_factory=list)
     buffers: list[Node] = field(default_factory=list)
     combine: Combine = field(default_factory=Combine)
+    store: Store | None = None
 
     def inputs(self) -> list[Node]:
-        return list(self.values)
+        return [*self.values, *(self.store.inputs() if self.store else [])]
 
 
 @dataclass(eq=False)

@@ -1,23 +1,27 @@
-"""Scans along contiguous rows, a strip of lanes at a time.
+"""Scans along rows, a strip of lanes at a time.
 
     func.call @torch_rvv.scan0(%b) {rows = 4, length = 1000, kind = "addf"}
     →
-    for each row
+    for strips of rows (vl lanes)                                                               across rows
+      s = load the first of each row;  for the others in order:  s = s (+) load;  store s
+
+    for each row                                                                                along a row
       for strips of the row (vl lanes)
         s = load;  for d = 1, 2, 4 ... < vl:  lanes from d on:  s = s shifted up by d lanes (+) s
         s = carry (+) s;  store;  carry = last lane of s
 
-That is log2(vl) steps for vl elements where a loop over elements would wait for each sum. Any associative function of
-one or several values will do; a lane without a neighbour that far keeps what it has. From the end of the row to its
-start if `reverse`.
+Across rows, whatever lies between neighbours in a row, is one operation an element; along a row log2(vl) of them, for
+few rows. Any associative function of one or several values will do; a lane without a neighbour that far keeps what it
+has. From the end of the row to its start if `reverse`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from torch_rvv.lowering.lmul import choose
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations, bits_of
 from torch_rvv.lowering.values import Value, View
@@ -25,13 +29,18 @@ from torch_rvv.lowering.vector_body import Strip
 from torch_rvv.lowering.writer import Writer
 
 CALL = "torch_rvv.scan"
-# Rows shorter than this are scanned element by element, across rows.
+# Rows shorter than this are scanned element by element, by the statement's own nest.
 SHORTEST = 8
+# As many rows are scanned side by side.
+SIDE_BY_SIDE = 4
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is scanned: dense buffers of rows * length elements, in place. kind: as of arith, or "" with a function."""
+    """What is scanned: dense buffers of rows * length elements, in place; turned: of length * rows, row beside row.
+
+    kind: as of arith, or "" with a function. goes: where the result belongs, by row and place in it; sizes as there.
+    """
 
     views: Sequence[View]
     rows: int
@@ -39,26 +48,148 @@ class Rows:
     reverse: bool
     kind: str
     function: str
+    turned: bool = False
+    goes: View | None = None
 
 
 class ScanWriter:
-    """Writes one scan into `writer`. functions: the module's own, by name."""
+    """Writes one scan into `writer`: what both forms need. functions: the module's own, by name."""
 
     def __init__(self, rows: Rows, operations: Operations, functions: dict[str, Any], writer: Writer, lmul: int | None):
         self.rows, self.operations, self.functions, self.w = rows, operations, functions, writer
         self.elems = [v.elem for v in rows.views]
-        self.lmul = min(lmul or 8, 8 if len(self.elems) == 1 else 2)
         widest = max(bits_of(e) for e in self.elems)
+        self.lmul = min(lmul or 8, self.widest_strip(widest))
         self.lanes = max(2, self.lmul * 64 // widest)
         self.masks = f"vector<[{self.lanes}]xi1>"
+        self.mask = writer.op(f"arith.constant dense<true> : {self.masks}")
+
+    def widest_strip(self, bits: int) -> int:
+        """The LMUL of a strip of elements of so many bits."""
+        raise NotImplementedError
+
+    def write(self) -> None:
+        """The loops over rows and strips."""
+        raise NotImplementedError
 
     def kind_of(self, elem: str) -> str:
         return self.operations.type(elem, self.lanes)
 
+    def _index(self, value: str | int) -> str:
+        return self.w.constant(value) if isinstance(value, int) else value
+
+    def _length(self, total: str | int, at: str) -> str:
+        """How many lanes a strip has that begins there."""
+        w = self.w
+        left = w.op(f"arith.subi {self._index(total)}, {at} : index")
+        wide, factor = w.op(f"arith.index_cast {left} : index to i64"), w.op(f"arith.constant {self.lanes} : i32")
+        true = w.op("arith.constant true")
+        return w.op(
+            f'llvm.call_intrinsic "llvm.experimental.get.vector.length"({wide}, {factor}, {true})'
+            " : (i64, i32, i1) -> i32"
+        )
+
+    def _pointer(self, view: View, place: str) -> str:
+        """The address of an element."""
+        w = self.w
+        at = w.op(f"arith.index_cast {place} : index to i64")
+        carrier = self.operations.carrier(view.elem)
+        return w.op(f"llvm.getelementptr {view.base}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, {carrier}")
+
+    def _memory(self, view: View, pointer: str, apart: str | int, evl: str, value: str | None = None) -> str:
+        """Load a strip whose elements are so far apart, or store one."""
+        kind, w = self.kind_of(view.elem), self.w
+        stride = "" if apart == 1 else w.op(f"arith.index_cast {self._bytes(apart, view.elem)} : index to i64")
+        name = "llvm.experimental.vp.strided." if stride else "llvm.vp."
+        middle, types = (f", {stride}", ", i64") if stride else ("", "")
+        if value is None:
+            return w.op(
+                f'llvm.call_intrinsic "{name}load"({pointer}{middle}, {self.mask}, {evl})'
+                f" : (!llvm.ptr{types}, {self.masks}, i32) -> {kind}"
+            )
+        w.line(
+            f'llvm.call_intrinsic "{name}store"({value}, {pointer}{middle}, {self.mask}, {evl})'
+            f" : ({kind}, !llvm.ptr{types}, {self.masks}, i32) -> ()"
+        )
+        return value
+
+    def _bytes(self, elements: str | int, elem: str) -> str:
+        size = bytes_of(elem)
+        if isinstance(elements, int):
+            return self.w.constant(elements * size)
+        return self.w.op(f"arith.muli {elements}, {self.w.constant(size)} : index")
+
+    def _combine(self, left: list[str], right: list[str], evl: str) -> list[str]:
+        strip = Strip(self.operations, [self.w], self.lanes, 0, (self.mask, evl), functions=self.functions)
+        pairs = [[Value(n, e, 0, "vector") for n, e in zip(side, self.elems, strict=True)] for side in (left, right)]
+        if self.rows.kind:
+            results = strip.apply(f"arith.{self.rows.kind}", "", [pairs[0][0], pairs[1][0]], [self.elems[0]])
+        else:
+            results = strip.inline(self.rows.function, [*pairs[0], *pairs[1]])
+        return [strip.vector(r).name for r in results]
+
+
+class Across(ScanWriter):
+    """Rows side by side in the lanes."""
+
+    def widest_strip(self, bits: int) -> int:
+        live = 2 * len(self.elems) + (1 if self.rows.kind else 6)
+        return min(4, choose(live, self.rows.rows, bits))
+
     def write(self) -> None:
-        """The loops over rows and strips."""
         w, rows = self.w, self.rows
-        self.mask = w.op(f"arith.constant dense<true> : {self.masks}")
+        strides = (1, rows.rows) if rows.turned else (rows.length, 1)
+        self.reads = [replace(v, strides=strides, sizes=(rows.rows, rows.length)) for v in rows.views]
+        self.writes = [rows.goes] if rows.goes else self.reads
+        count, self.steps = (self._index(size) for size in self.writes[0].sizes)
+        some = w.op(f"arith.cmpi sgt, {self.steps}, {w.constant(0)} : index")
+        count = w.op(f"arith.select {some}, {count}, {w.constant(0)} : index")
+        at, i = w.fresh("at"), w.fresh("i")
+        with w.block(f"{w.fresh('loop')}:1 = scf.while ({at} = {w.constant(0)}) : (index) -> (index) {{", "} do {"):
+            w.line(f"scf.condition({w.op(f'arith.cmpi slt, {at}, {count} : index')}) {at} : index")
+        with w.block(f"^bb0({i}: index):"):
+            evl = self._length(count, i)
+            self._rows(i, evl)
+            done = w.op(f"arith.index_castui {evl} : i32 to index")
+            w.line(f"scf.yield {w.op(f'arith.addi {i}, {done} : index')} : index")
+
+    def _rows(self, row: str, evl: str) -> None:
+        """A strip of rows from end to end."""
+        w = self.w
+        begin = w.constant(self.rows.length - 1 if self.rows.reverse else 0)
+        first = [self._strip(v, row, begin, evl) for v in self.reads]
+        if self.rows.goes:
+            self._strip(self.rows.goes, row, begin, evl, first[0])
+        k, held = w.fresh("k"), [w.fresh("s") for _ in first]
+        types = ", ".join(self.kind_of(e) for e in self.elems)
+        initial = ", ".join(f"{h} = {v}" for h, v in zip(held, first, strict=True))
+        with w.block(
+            f"{w.fresh('scan')}:{len(first)} = scf.for {k} = {w.constant(1)} to {self.steps} step {w.constant(1)}"
+            f" iter_args({initial}) -> ({types}) {{"
+        ):
+            place = w.op(f"arith.subi {begin}, {k} : index") if self.rows.reverse else k
+            loaded = [self._strip(v, row, place, evl) for v in self.reads]
+            joined = self._combine(held, loaded, evl)
+            for view, value in zip(self.writes, joined, strict=True):
+                self._strip(view, row, place, evl, value)
+            w.line(f"scf.yield {', '.join(joined)} : {types}")
+
+    def _strip(self, view: View, row: str, place: str, evl: str, value: str | None = None) -> str:
+        """Load what rows from one on have at a place in them, or store it."""
+        w, at = self.w, self._index(view.offset)
+        for index, stride in zip((row, place), view.strides, strict=True):
+            at = w.op(f"arith.addi {at}, {w.op(f'arith.muli {index}, {self._index(stride)} : index')} : index")
+        return self._memory(view, self._pointer(view, at), view.strides[0], evl, value)
+
+
+class Along(ScanWriter):
+    """A row's neighbours side by side in the lanes."""
+
+    def widest_strip(self, bits: int) -> int:
+        return 8 if len(self.elems) == 1 else 2
+
+    def write(self) -> None:
+        w, rows = self.w, self.rows
         row = w.fresh("i")
         with w.block(f"scf.for {row} = {w.constant(0)} to {w.constant(rows.rows)} step {w.constant(1)} {{"):
             start = w.op(f"arith.muli {row}, {w.constant(rows.length)} : index")
@@ -79,26 +210,20 @@ class ScanWriter:
             w.line(f"scf.condition({more}) {', '.join([at, *held])} : {types}")
         arguments = ", ".join([f"{j}: index", *(f"{c}: {t}" for c, t in zip(carried, carriers, strict=True))])
         with w.block(f"^bb0({arguments}):"):
-            evl = self._length(j)
+            evl = self._length(self.rows.length, j)
             done = w.op(f"arith.index_castui {evl} : i32 to index")
             lasts = self._strip(start, j, evl, done, carried)
             w.line(f"scf.yield {', '.join([w.op(f'arith.addi {j}, {done} : index'), *lasts])} : {types}")
 
-    def _length(self, j: str) -> str:
-        w = self.w
-        left = w.op(f"arith.subi {w.constant(self.rows.length)}, {j} : index")
-        wide, factor = w.op(f"arith.index_cast {left} : index to i64"), w.op(f"arith.constant {self.lanes} : i32")
-        true = w.op("arith.constant true")
-        return w.op(
-            f'llvm.call_intrinsic "llvm.experimental.get.vector.length"({wide}, {factor}, {true})'
-            " : (i64, i32, i1) -> i32"
-        )
-
     def _strip(self, start: str, j: str, evl: str, done: str, carried: list[str]) -> list[str]:
         """One strip: load, scan, join with what came before, store; the last lanes."""
         w = self.w
-        pointers = [self._pointer(v, start, j) for v in self.rows.views]
-        loaded = [self._memory(v, p, evl, None) for v, p in zip(self.rows.views, pointers, strict=True)]
+        place, apart = j, 1
+        if self.rows.reverse:
+            place, apart = w.op(f"arith.subi {w.constant(self.rows.length - 1)}, {j} : index"), -1
+        place = w.op(f"arith.addi {start}, {place} : index")
+        pointers = [self._pointer(v, place) for v in self.rows.views]
+        loaded = [self._memory(v, p, apart, evl) for v, p in zip(self.rows.views, pointers, strict=True)]
         scanned = self._steps(loaded, evl, done)
         before = [
             w.op(f"vector.broadcast {c} : {self.operations.carrier(e)} to {self.kind_of(e)}")
@@ -111,37 +236,10 @@ class ScanWriter:
             for a, b, e in zip(scanned, joined, self.elems, strict=True)
         ]
         for view, pointer, value in zip(self.rows.views, pointers, whole, strict=True):
-            self._memory(view, pointer, evl, value)
+            self._memory(view, pointer, apart, evl, value)
         last = w.op(f"arith.subi {done}, {w.constant(1)} : index")
         return [w.op(f"vector.extract {v}[{last}] : {self.operations.carrier(e)} from {self.kind_of(e)}")
                 for v, e in zip(whole, self.elems, strict=True)]  # fmt: skip
-
-    def _pointer(self, view: View, start: str, j: str) -> str:
-        """The address of a strip's first element."""
-        w = self.w
-        place = j
-        if self.rows.reverse:
-            place = w.op(f"arith.subi {w.constant(self.rows.length - 1)}, {j} : index")
-        at = w.op(f"arith.index_cast {w.op(f'arith.addi {start}, {place} : index')} : index to i64")
-        carrier = self.operations.carrier(view.elem)
-        return w.op(f"llvm.getelementptr {view.base}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, {carrier}")
-
-    def _memory(self, view: View, pointer: str, evl: str, value: str | None) -> str:
-        """Load a strip, or store one."""
-        kind, w = self.kind_of(view.elem), self.w
-        stride = w.op(f"arith.constant {-bytes_of(view.elem)} : i64") if self.rows.reverse else ""
-        name = "llvm.experimental.vp.strided." if stride else "llvm.vp."
-        middle, types = (f", {stride}", ", i64") if stride else ("", "")
-        if value is None:
-            return w.op(
-                f'llvm.call_intrinsic "{name}load"({pointer}{middle}, {self.mask}, {evl})'
-                f" : (!llvm.ptr{types}, {self.masks}, i32) -> {kind}"
-            )
-        w.line(
-            f'llvm.call_intrinsic "{name}store"({value}, {pointer}{middle}, {self.mask}, {evl})'
-            f" : ({kind}, !llvm.ptr{types}, {self.masks}, i32) -> ()"
-        )
-        return value
 
     def _steps(self, values: list[str], evl: str, done: str) -> list[str]:
         """Each lane joined with all before it in the strip."""
@@ -183,20 +281,12 @@ class ScanWriter:
             f" : ({kind}, {kind}, i64, i64, i64) -> {kind}"
         )
 
-    def _combine(self, left: list[str], right: list[str], evl: str) -> list[str]:
-        strip = Strip(self.operations, [self.w], self.lanes, 0, (self.mask, evl), functions=self.functions)
-        pairs = [[Value(n, e, 0, "vector") for n, e in zip(side, self.elems, strict=True)] for side in (left, right)]
-        if self.rows.kind:
-            results = strip.apply(f"arith.{self.rows.kind}", "", [pairs[0][0], pairs[1][0]], [self.elems[0]])
-        else:
-            results = strip.inline(self.rows.function, [*pairs[0], *pairs[1]])
-        return [strip.vector(r).name for r in results]
-
 
 def write(
     rows: Rows, operations: Operations, functions: dict[str, Any], writer: Writer, lmul: int | None
 ) -> dict[str, Any]:
     """Write a scan; what explain tells of it."""
-    scan = ScanWriter(rows, operations, functions, writer, lmul)
+    form = Across if rows.rows >= SIDE_BY_SIDE else Along
+    scan = form(rows, operations, functions, writer, lmul)
     scan.write()
     return {"lmul": scan.lmul, "live": 4 * len(scan.elems), "gathers": 0}

@@ -257,13 +257,25 @@ class ToLinalg:
     def _scan_rows(self, s: Scan) -> None:
         """A scan along contiguous rows: one call, which the vector stage writes out (scan.py)."""
         name, n = f"{scan.CALL}{len(self.scans)}", s.shape[s.axis]
-        kinds = ", ".join(memory_type(b, b.elem) for b in s.buffers)
+        operands = [(b.name, memory_type(b, b.elem)) for b in s.buffers]
+        goes = None if s.store is None else self._destination(s.store)
+        names, kinds = (", ".join(texts) for texts in zip(*operands, *([goes] if goes else []), strict=True))
         self.scans.append(f"func.func private @{name}({kinds})")
+        flags = {"turned": s.buffers[0].turned, "reverse": s.reverse, "stored": goes is not None}
         self.writer.line(
-            f"func.call @{name}({', '.join(b.name for b in s.buffers)}) {{rows = {math.prod(s.shape) // n} : i64,"
-            f' length = {n} : i64, reverse = {str(s.reverse).lower()}, kind = "{s.combine.kind}",'
-            f' function = "{s.combine.function}"}} : ({kinds}) -> ()'
+            f"func.call @{name}({names}) {{rows = {math.prod(s.shape) // n} : i64, length = {n} : i64,"
+            f" {', '.join(f'{flag} = {str(is_so).lower()}' for flag, is_so in flags.items())},"
+            f' kind = "{s.combine.kind}", function = "{s.combine.function}"}} : ({kinds}) -> ()'
         )
+        if s.store is not None and goes is None:
+            self.root(s.store)
+
+    def _destination(self, store: Store) -> tuple[str, str] | None:
+        """The view that a store of a buffer writes, if it is one."""
+        part, space = self._part(store)
+        if part.mask is not None or space.guards:
+            return None
+        return Generic(Group(space, [part]), self.writer, self.domain, self.accesses).destination()
 
     # -- grouping
 

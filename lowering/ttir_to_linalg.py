@@ -28,13 +28,14 @@ from torch_rvv.lowering import (  # noqa: F401
     deep,
     demand,
     hazards,
+    scanlayout,
     share,
     to_linalg,
     turned,
 )
 from torch_rvv.lowering.graph import Graph, type_of
 from torch_rvv.lowering.mlir import context
-from torch_rvv.lowering.nodes import Atomic, Node, Store, is_pointer
+from torch_rvv.lowering.nodes import Atomic, Node, Scan, Store, is_pointer
 from torch_rvv.lowering.ttir import read, source_line
 
 from torch_rvv.errors import Declined
@@ -116,6 +117,8 @@ def written(graph: Graph) -> list[int]:
     pointers = [a.attr for a in graph.arguments if is_pointer(a.elem)]
     found: set[int] = set()
     for statement, _, _ in hazards.every(graph.region):
+        if isinstance(statement, Scan) and statement.store is not None:
+            statement = statement.store
         if isinstance(statement, Store | Atomic) and statement.pointer is not None:
             base: Node = statement.pointer.args[0]
             if not isinstance(base.attr, int):
@@ -133,6 +136,7 @@ def ttir_to_linalg(text: str, metadata: dict[str, Any], options: Any) -> str:
         share.settle(graph)
         demand.settle(graph)
         turned.settle(graph)
+        scanlayout.settle(graph)
         result, accesses = to_linalg.function(graph, options.noalias)
     metadata["name"] = graph.name
     metadata["signature"] = [_signature(a.elem) for a in graph.arguments[:-6]]

@@ -42,14 +42,14 @@ def settle(graph: Graph) -> None:
     for buffer in dict.fromkeys(s.buffer for s in statements if isinstance(s, Dot) and s.buffer is not None):
         dots = [(s, region) for s, region in places if isinstance(s, Dot) and s.buffer is buffer]
         operands = [_operands(dot, region, statements) for dot, region in dots]
-        if all(operands) and not _seen_raw(buffer, statements):
+        if all(operands) and not seen_raw(buffer, statements):
             buffer.turned = True
             for (dot, region), pair in zip(dots, operands, strict=True):
                 assert pair is not None
                 _turn(graph, dot, region, *pair)
 
 
-def _seen_raw(buffer: Node, statements: list[Statement]) -> bool:
+def seen_raw(buffer: Node, statements: list[Statement]) -> bool:
     """Whether anything but a nest has to do with a buffer, and so expects it row after row."""
     others = [s for s in statements if not isinstance(s, Root)]
     return any(node is buffer for s in others for node in (*s.inputs(), *vars(s).values()))

@@ -127,5 +127,5 @@ def test_a_few_steps_do_not_pay_for_sums_that_leave_crosswise(both):
 def test_what_reads_a_buffer_as_bytes_keeps_it_row_after_row():
     buffer, other = (Node("buffer", (4, 4), "f32", name=name) for name in ("%b1", "%b2"))
     fill = Fill(shape=(4, 4), buffer=other, value=buffer)
-    assert not turned._seen_raw(buffer, [fill, Print(buffer=other)])
-    assert turned._seen_raw(buffer, [fill, Print(buffer=buffer)])
+    assert not turned.seen_raw(buffer, [fill, Print(buffer=other)])
+    assert turned.seen_raw(buffer, [fill, Print(buffer=buffer)])

@@ -33,6 +33,8 @@ PERSISTENT_LIMIT = 1 << 17
 INNER_BLOCK = 2048
 # Rows of a reduction that share a row of something else, at least: as many as run side by side.
 SHARING_ROWS = 16
+# Rows that are scanned side by side, at least.
+SCANNED_ROWS = 8
 # Columns of a row times a matrix: a program reads whole cache lines, and more than one vector of them at a time.
 SHARING_COLUMNS = 512
 # What a dynamic size is taken to be at least.
@@ -168,6 +170,8 @@ class RvvChoices(InductorChoices):
         if reduces and gemm.shares_rows(features):
             depth = next_power_of_2(_hint(tiling.get("r0_", 1)))
             least = SHARING_ROWS if inner else max(1, min(SHARING_COLUMNS, gemm.TRITON_LIMIT // depth))
+        elif reduces and inner and features.contains_op("scan"):
+            least = SCANNED_ROWS
         blocks = block_sizes(tiling, bool(persistent), inner, least)
         few = gemm.few_rows(features, tiling) if reduces and persistent else None
         if few:
