@@ -5,8 +5,10 @@
 
 A combine function that is one known operation, or a known way to write one (`PATTERNS`), has an
 identity: rows shorter than the block are then just shorter loops. Any other function becomes a
-func of its own, and the first elements are its start value. Combines are taken to be associative and
-commutative, as on every Triton backend. Declines: combine functions that use values computed outside of them.
+func of its own, and the first elements are its start value. Of a value that carries an index along (argmax) only
+which is asked for is two reductions: the largest value, then the first index that has it. Combines are taken to be
+associative and commutative, as on every Triton backend. Declines: combine functions that use values computed outside
+of them.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch_rvv.lowering import convert_region
+from torch_rvv.lowering.argorder import Order, order_of
 from torch_rvv.lowering.convert_shape import view
 from torch_rvv.lowering.graph import Graph, check_elements, rule, type_of
 from torch_rvv.lowering.nodes import Combine, Node, Reduce, Scan, Statement
 from torch_rvv.lowering.scratch import materialise, read_scalar, truth
+from torch_rvv.lowering.spaces import masked_identity
 from torch_rvv.lowering.ttir import source_line
 
 from torch_rvv.errors import Declined
@@ -153,20 +157,61 @@ def _fold(graph: Graph, op: Any, make: Callable[..., Statement], drop_axis: bool
     assert shape is not None
     booleans = [v.elem == "i1" for v in values]
     values = [graph.map("arith.extui", [v], "i8") if v.elem == "i1" else v for v in values]
+    order = order_of(op.regions[0].blocks[0]) if drop_axis and not any(True for _ in op.results[0].uses) else None
+    if order is not None:
+        return _largest_and_index(graph, op, axis, values, order)
     combine = combine_of(graph, op, [v.elem for v in values])
+    buffers = _into_buffers(graph, op, make, axis, values, combine, drop_axis)
+    return [_read(graph, op, n, b, boolean) for n, (b, boolean) in enumerate(zip(buffers, booleans, strict=True))]
+
+
+def _into_buffers(
+    graph: Graph, op: Any, make: Callable[..., Statement], axis: int, values: list[Node], combine: Combine,
+    drop_axis: bool,
+) -> list[Node]:  # fmt: skip
+    """The statement, and the buffers that it fills."""
+    shape = values[0].shape
+    assert shape is not None
     out = tuple(n for d, n in enumerate(shape) if d != axis) if drop_axis else shape
     buffers = [graph.buffer(out or (1,), v.elem) for v in values]
     graph.folds.update({b: frozenset([b]) for b in buffers})
     make(graph, op, shape, axis, values, buffers, combine)
-    results: list[Node] = []
-    for buffer, boolean in zip(buffers, booleans, strict=True):
-        node = truth(graph, buffer) if boolean else buffer
-        if not out:
-            node = read_scalar(graph, node)
-        elif all(n == 1 for n in out):
-            node = graph.splat(read_scalar(graph, node), out)
-        results.append(node)
-    return results
+    return buffers
+
+
+def _read(graph: Graph, op: Any, number: int, buffer: Node, boolean: bool) -> Node:
+    """A buffer as the operation's result of a number; what is one element as a scalar, or its splat."""
+    node, kind = truth(graph, buffer) if boolean else buffer, type_of(op.results[number])
+    if kind[0] is None:
+        return read_scalar(graph, node)
+    return graph.splat(read_scalar(graph, node), kind[0]) if all(n == 1 for n in kind[0]) else node
+
+
+def _largest_and_index(graph: Graph, op: Any, axis: int, values: list[Node], order: Order) -> list[Node]:
+    """The largest (or smallest) value, and the first (or last) index of those that have it. NaN is before all."""
+    value, index = values
+    shape = value.shape
+    assert shape is not None
+    real = not value.elem.startswith("i")
+    kind = ("max" if order.largest else "min") + ("imumf" if real else "ui" if order.unsigned else "si")
+    combine = Combine(kind, identity=KINDS[kind](value.elem))
+    best = _read(graph, op, 0, *_into_buffers(graph, op, _reduce, axis, [value], combine, True), False)
+    if best.shape is None:
+        best = graph.splat(best, shape)
+    else:
+        best = view(graph, "expand_dims", best, (*shape[:axis], 1, *shape[axis + 1 :]), axis)
+        best = view(graph, "broadcast", best, shape)
+    inner, mask = masked_identity(value, Reduce(combine=combine))
+    has = graph.map("arith.cmpf" if real else "arith.cmpi", [inner, best], "i1", f"predicate = {int(real)} : i64")
+    if real:
+        has = graph.map("arith.ori", [has, graph.map("arith.cmpf", [inner, inner], "i1", "predicate = 13 : i64")], "i1")
+    kind = "maxsi" if order.last else "minsi"
+    combine = Combine(kind, identity=KINDS[kind](index.elem))
+    none = graph.splat(graph.constant(str(combine.identity), index.elem), shape)
+    for condition in filter(None, (has, mask)):
+        index = graph.map("arith.select", [condition, index, none], index.elem)
+    (buffer,) = _into_buffers(graph, op, _reduce, axis, [index], combine, True)
+    return [best, _read(graph, op, 1, buffer, False)]
 
 
 def _reduce(graph: Graph, op: Any, shape: Any, axis: int, values: Any, buffers: Any, combine: Combine) -> Statement:
