@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch_rvv.lowering import bodyreads
 from torch_rvv.lowering.lmul import VLEN
 from torch_rvv.lowering.operations import bits_of
 from torch_rvv.lowering.values import View
@@ -73,6 +74,8 @@ def walk_body(block: Any) -> Iterator[Any]:
 MOST_LMUL = 8
 # What a strip costs besides its elements, in loads of an element of many side by side.
 STRIP = 40
+# An element's cost by how it moves from lane to lane: not at all, to the next one, farther, or anywhere.
+STILL, NEXT, STRIDED, GATHERED = 0.1, 1.0, 6.0, 8.0
 
 
 def choose_dim(nest: Nest) -> int | None:
@@ -80,13 +83,12 @@ def choose_dim(nest: Nest) -> int | None:
     if not nest.sizes or nest.scalar_only():
         return None
     best, best_cost = None, float("inf")
+    body = list(walk_body(nest.block))
     for dim, size in enumerate(nest.most):
         if dim in nest.reductions and nest.contracts():
             continue
-        cost = 0.0
-        for operand in nest.operands:
-            stride = operand.stride(dim)
-            cost += 0.1 if stride == 0 else 1.0 if stride == 1 else 6.0
+        moves = [operand.stride(dim) for operand in nest.operands]
+        cost = sum(_cost(stride) for stride in [*moves, *bodyreads.steps(nest, dim, body)])
         if size is not None:
             cost += STRIP / max(size, 1)
         if dim in nest.reductions and any(d not in nest.reductions for d in range(len(nest.sizes))):
@@ -94,6 +96,12 @@ def choose_dim(nest: Nest) -> int | None:
         if cost <= best_cost:
             best, best_cost = dim, cost
     return best
+
+
+def _cost(stride: str | int | None) -> float:
+    if stride is None:
+        return GATHERED
+    return STILL if stride == 0 else NEXT if stride == 1 else STRIDED
 
 
 def loop_order(nest: Nest, vector: int | None) -> list[int]:
