@@ -133,6 +133,8 @@ def _rows() -> None:
     add("layer_norm", lambda x, w, b: F.layer_norm(x, (COLUMNS,), w, b), _inputs(matrix, vector, vector), 0.8, 8)
     add("rms_norm", lambda x, w: F.rms_norm(x, (COLUMNS,), w), _inputs(matrix, vector), 0.8, 5)
     add("cumsum", lambda x: x.cumsum(-1), _inputs(matrix), 1.5)
+    add("cumsum/columns", lambda x: x.cumsum(0), _inputs(matrix), 0.5)
+    add("argmax", lambda x: x.argmax(-1), _inputs(matrix), 0.5, 2)
     channel, positive = _uniform(30), _uniform(30, low=0.1)
     add(
         "batch_norm_relu",
@@ -153,6 +155,7 @@ def _movement() -> None:
     add("permute_0213", lambda x: x.permute(0, 2, 1, 3).contiguous(), _inputs(_uniform(3, 50, 12, 60)), 0.4, 0)
     add("nchw_nhwc", lambda x: x.permute(0, 2, 3, 1).contiguous(), _inputs(images), 0.4, 0)
     add("nchw_nhwc/back", lambda x: x.permute(0, 3, 1, 2).contiguous(), _inputs(_uniform(2, 40, 50, 33)), 0.4, 0)
+    add("pixel_shuffle", lambda x: F.pixel_shuffle(x, 2), _inputs(_uniform(2, 36, 40, 50)), 0.5, 0)
     outputs = 2 * 16 * 30 * 40
     add("max_pool", lambda x: F.max_pool2d(x, 3, 2, 1), _inputs(_uniform(2, 16, 59, 79)), 3.0, 9, outputs)
 

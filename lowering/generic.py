@@ -76,18 +76,21 @@ class Generic:
         if not dry:
             self._assemble()
 
-    def destination(self) -> tuple[str, str] | None:
-        """The view that the group's store writes, one dimension a loop, if all it does is to copy a buffer there."""
+    def copied(self) -> tuple[Operand, Operand] | None:
+        """What the group's store reads and writes, along all dimensions, if all it does is to copy."""
         (part,) = self.group.parts
         _PART[type(part.root)](self, part, part.root)
-        outs = [o.operand for o in self.outputs]
-        copies = [i.base.kind for i in self.body.inputs] == ["buffer"] and not self.body_writer.lines
-        if not copies or self.space.requests or len(outs) != 1 or set(outs[0].form.coefs) != set(self.dims):
+        ends = [*self.body.inputs, *(o.operand for o in self.outputs)]
+        if self.body_writer.lines or self.space.requests or len(ends) != 2:
             return None
-        if absolute(outs[0].base):
-            return None
-        self._report([], outs)
-        return self._view(outs[0], {d: self.writer.at_most(self.high.get(d, []), d.size) for d in self.dims})
+        alike = all(set(o.form.coefs) == set(self.dims) and not absolute(o.base) for o in ends)
+        return (ends[0], ends[1]) if alike else None
+
+    def views(self, ends: tuple[Operand, Operand]) -> list[tuple[str, str]]:
+        """The two views of `copied`, written and reported."""
+        sizes = {d: self.writer.at_most(self.high.get(d, []), d.size) for d in self.dims}
+        self._report([ends[0]], [ends[1]])
+        return [self._view(o, sizes) for o in ends]
 
     # parts
 

@@ -37,7 +37,8 @@ SIDE_BY_SIDE = 4
 
 @dataclass(frozen=True)
 class Rows:
-    """What is scanned: dense buffers of rows * length elements, in place; turned: of length * rows, row beside row.
+    """What is scanned: dense buffers of rows * length elements, in place; turned: of length * rows, row beside row. Or,
+    where it goes elsewhere, a view of as many rows and places.
 
     kind: as of arith, or "" with a function. goes: where the result belongs, by row and place in it; sizes as there.
     """
@@ -139,8 +140,11 @@ class Across(ScanWriter):
     def write(self) -> None:
         w, rows = self.w, self.rows
         strides = (1, rows.rows) if rows.turned else (rows.length, 1)
-        self.reads = [replace(v, strides=strides, sizes=(rows.rows, rows.length)) for v in rows.views]
-        self.writes = [rows.goes] if rows.goes else self.reads
+        if rows.goes:
+            self.reads, self.writes = rows.views, [rows.goes]
+        else:
+            dense = [replace(v, strides=strides, sizes=(rows.rows, rows.length)) for v in rows.views]
+            self.reads, self.writes = dense, dense
         count, self.steps = (self._index(size) for size in self.writes[0].sizes)
         some = w.op(f"arith.cmpi sgt, {self.steps}, {w.constant(0)} : index")
         count = w.op(f"arith.select {some}, {count}, {w.constant(0)} : index")

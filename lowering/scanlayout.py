@@ -55,7 +55,7 @@ def _side_by_side(scan: Scan) -> bool:
     """Whether a scan along its last axis has enough rows; those of one size more than one only, next to it."""
     *outer, length = scan.shape
     rows = [n for n in outer if n > 1]
-    return scan.axis == len(outer) and length > 1 and len(rows) == 1 and rows[0] >= scans.SIDE_BY_SIDE
+    return scan.axis == len(outer) and length >= scans.SHORTEST and len(rows) == 1 and rows[0] >= scans.SIDE_BY_SIDE
 
 
 def _by_column(scan: Scan, statements: list[Statement]) -> bool:

@@ -232,7 +232,11 @@ class ToLinalg:
             self._rename(f"{name}#{i}", result_node)
 
     def scan(self, s: Scan) -> None:
-        """Fill the buffers with the values, then fold each element into the next, in place."""
+        """Fill the buffers with the values, then fold each element into the next, in place; or from where they are to
+        where they belong."""
+        if s.store is not None and (ends := self._copied(s.store, s.values[0])):
+            self._scan_rows(s, ends)
+            return
         space = Space.over(s.shape)
         fills = [
             Part(Fill(s.where, shape=s.shape, buffer=b, value=v), None, [v])
@@ -243,7 +247,11 @@ class ToLinalg:
         if n == 1:
             return
         if n >= scan.SHORTEST and all(m == 1 for m in s.shape[s.axis + 1 :]):
-            self._scan_rows(s)
+            buffers = [(b.name, memory_type(b, b.elem)) for b in s.buffers]
+            ends = self._copied(s.store, s.buffers[0]) if s.store else None
+            self._scan_rows(s, ends or buffers)
+            if s.store is not None and not ends:
+                self.root(s.store)
             return
         k = w.fresh("k")
         with w.block(f"scf.for {k} = {w.constant(1)} to {w.constant(n)} step {w.constant(1)} {{"):
@@ -254,28 +262,33 @@ class ToLinalg:
             row.index = (*row.index[: s.axis], position, *row.index[s.axis + 1 :])
             self._group(Group(row, [Part(s, None, s.values)]))
 
-    def _scan_rows(self, s: Scan) -> None:
-        """A scan along contiguous rows: one call, which the vector stage writes out (scan.py)."""
+    def _scan_rows(self, s: Scan, views: list[tuple[str, str]]) -> None:
+        """A scan along rows: one call, which the vector stage writes out (scan.py). views: what is scanned in place, or
+        what is read and what is written."""
         name, n = f"{scan.CALL}{len(self.scans)}", s.shape[s.axis]
-        operands = [(b.name, memory_type(b, b.elem)) for b in s.buffers]
-        goes = None if s.store is None else self._destination(s.store)
-        names, kinds = (", ".join(texts) for texts in zip(*operands, *([goes] if goes else []), strict=True))
+        names, kinds = (", ".join(texts) for texts in zip(*views, strict=True))
         self.scans.append(f"func.func private @{name}({kinds})")
-        flags = {"turned": s.buffers[0].turned, "reverse": s.reverse, "stored": goes is not None}
+        flags = {"turned": s.buffers[0].turned, "reverse": s.reverse, "stored": len(views) > len(s.buffers)}
         self.writer.line(
             f"func.call @{name}({names}) {{rows = {math.prod(s.shape) // n} : i64, length = {n} : i64,"
             f" {', '.join(f'{flag} = {str(is_so).lower()}' for flag, is_so in flags.items())},"
             f' kind = "{s.combine.kind}", function = "{s.combine.function}"}} : ({kinds}) -> ()'
         )
-        if s.store is not None and goes is None:
-            self.root(s.store)
 
-    def _destination(self, store: Store) -> tuple[str, str] | None:
-        """The view that a store of a buffer writes, if it is one."""
+    def _copied(self, store: Store, value: Node) -> list[tuple[str, str]] | None:
+        """The views that a store of a value reads and writes, if it is a copy and the two do not meet elsewhere than in
+        the same element."""
         part, space = self._part(store)
         if part.mask is not None or space.guards:
             return None
-        return Generic(Group(space, [part]), self.writer, self.domain, self.accesses).destination()
+        part.values = [value]
+        copy = Generic(Group(space, [part]), self.writer, self.domain, self.accesses)
+        if len(copy.dims) != 2 or (ends := copy.copied()) is None:
+            return None
+        source, goes = ends
+        apart = source.base.kind == "buffer" or not may_alias(source.base, goes.base, self.noalias)
+        same = source.base is goes.base and source.form == goes.form
+        return copy.views(ends) if apart or same else None
 
     # -- grouping
 

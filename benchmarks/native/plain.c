@@ -115,6 +115,34 @@ void case_cumsum(float *R out, const float *R in, index_t rows, index_t columns)
   }
 }
 
+void case_cumsum_columns(float *R out, const float *R in, index_t rows, index_t columns) {
+  for (index_t c = 0; c < columns; c++) out[c] = in[c];
+  for (index_t r = 1; r < rows; r++)
+    for (index_t c = 0; c < columns; c++)
+      out[r * columns + c] = out[(r - 1) * columns + c] + in[r * columns + c];
+}
+
+void case_argmax(long long *R out, const float *R in, index_t rows, index_t columns) {
+  for (index_t r = 0; r < rows; r++) {
+    const float *x = in + r * columns;
+    float most = x[0];
+    index_t found = 0;
+    for (index_t c = 1; c < columns; c++)
+      if (x[c] > most || (x[c] != x[c] && most == most)) most = x[c], found = c;
+    out[r] = (long long)found;
+  }
+}
+
+/* [image][channel][2][2][row][column] -> [image][channel][row][2][column][2] */
+void case_pixel_shuffle(float *R out, const float *R in, index_t planes, index_t rows, index_t columns) {
+  for (index_t p = 0; p < planes; p++)
+    for (index_t r = 0; r < rows; r++)
+      for (index_t i = 0; i < 2; i++)
+        for (index_t c = 0; c < columns; c++)
+          for (index_t j = 0; j < 2; j++)
+            out[(((p * rows + r) * 2 + i) * columns + c) * 2 + j] = in[((p * 4 + i * 2 + j) * rows + r) * columns + c];
+}
+
 void case_batch_norm_relu(float *R out, const float *R in, const float *R mean, const float *R var, const float *R w,
                           const float *R b, index_t images, index_t channels, index_t pixels) {
   for (index_t i = 0; i < images; i++)
