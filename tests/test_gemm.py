@@ -55,6 +55,23 @@ def test_batches_strides_and_prologues(dtype):
 
 
 @pytest.mark.board
+def test_products_that_share_a_scale_and_swap_rows_and_columns_are_two_kernels():
+    """As many elements of the same depth, both reading the scale of each step."""
+    torch.manual_seed(0)
+    a, b, c, d = torch.randn(4, 32, 24), torch.randn(4, 24, 16), torch.randn(4, 24, 16), torch.randn(4, 24, 32)
+    scale = torch.randn(4, 24, 1)
+
+    def both(a, b, c, d, s):
+        return a @ (b * s), (c * s).mT @ d
+
+    with record.collecting() as graphs:
+        ours = torch.compile(both, backend="rvv")(a, b, c, d, scale)
+    for mine, theirs in zip(ours, both(a, b, c, d, scale), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert len(graphs[0].kernels) == 2 and not graphs[0].extern
+
+
+@pytest.mark.board
 @pytest.mark.parametrize("batch", [2, 12, 40])
 @pytest.mark.parametrize(("m", "n", "k"), [(64, 96, 64), (70, 100, 64), (40, 3136, 33)])
 def test_a_product_a_batch_reads_both_operands_where_they_stand(batch, m, n, k):

@@ -84,6 +84,13 @@ def is_product(features: Any) -> bool:
     )
 
 
+def one_shape(*nodes: Any) -> bool:
+    """Whether all products among what is to be one kernel have the same rows, columns and depth: Inductor's own check
+    takes 64 x 128 for 128 x 64, whose loops cannot be shared."""
+    products = [n for node in nodes for n in node.get_nodes() if n.is_reduction() and n.is_native_matmul()]
+    return len({tuple(map(tuple, n.get_ranges())) for n in products}) <= 1
+
+
 def shares_rows(features: Any) -> bool:
     """Whether a kernel reduces rows of something against one row that they share: a matrix times a vector."""
     for node in features.reduction_nodes():

@@ -191,6 +191,12 @@ class RvvScheduling(TritonScheduling):
         record.note(name, kernel, node_schedule)
         return name
 
+    def can_fuse_vertical(self, node1: Any, node2: Any) -> bool:
+        return bool(gemm.one_shape(node1, node2) and super().can_fuse_vertical(node1, node2))
+
+    def can_fuse_horizontal(self, node1: Any, node2: Any) -> bool:
+        return bool(gemm.one_shape(node1, node2) and super().can_fuse_horizontal(node1, node2))
+
     @classmethod
     def create_tiling(cls, pw_tiling: Sequence[Any], reduction_tiling: Sequence[Any]) -> Any:
         """As Inductor's, which has names for two dimensions of a reduction only: of more, the first become one."""
