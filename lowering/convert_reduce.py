@@ -197,12 +197,12 @@ def _largest_and_index(graph: Graph, op: Any, axis: int, values: list[Node], ord
     combine = Combine(kind, identity=KINDS[kind](value.elem))
     best = _read(graph, op, 0, *_into_buffers(graph, op, _reduce, axis, [value], combine, True), False)
     if best.shape is None:
-        best = graph.splat(best, shape)
+        everywhere = graph.splat(best, shape)
     else:
-        best = view(graph, "expand_dims", best, (*shape[:axis], 1, *shape[axis + 1 :]), axis)
-        best = view(graph, "broadcast", best, shape)
+        column = view(graph, "expand_dims", best, (*shape[:axis], 1, *shape[axis + 1 :]), axis)
+        everywhere = view(graph, "broadcast", column, shape)
     inner, mask = masked_identity(value, Reduce(combine=combine))
-    has = graph.map("arith.cmpf" if real else "arith.cmpi", [inner, best], "i1", f"predicate = {int(real)} : i64")
+    has = graph.map("arith.cmpf" if real else "arith.cmpi", [inner, everywhere], "i1", f"predicate = {int(real)} : i64")
     if real:
         has = graph.map("arith.ori", [has, graph.map("arith.cmpf", [inner, inner], "i1", "predicate = 13 : i64")], "i1")
     kind = "maxsi" if order.last else "minsi"
