@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch_rvv.lowering.mlir import producer
+from torch_rvv.lowering.mlir import integer, producer
 
 _NAN = math.nan
 _FLOATS = [(1.0, 2.0), (2.0, 1.0), (1.0, 1.0), (_NAN, 1.0), (1.0, _NAN), (_NAN, _NAN)]
@@ -50,9 +50,9 @@ def order_of(block: Any) -> Order | None:
         kept = [_kept(block, pair, places) for pair, places in cases]
     except _NotKnown:
         return None
-    unsigned = any(_predicate(op) in _UNSIGNED for op in _comparisons(block, 0))
-    if any(_predicate(op) in _UNSIGNED for op in _comparisons(block, 1)) or (
-        unsigned and any(_predicate(op) in _SIGNED for op in _comparisons(block, 0))
+    unsigned = any(integer(op, "predicate") in _UNSIGNED for op in _comparisons(block, 0))
+    if any(integer(op, "predicate") in _UNSIGNED for op in _comparisons(block, 1)) or (
+        unsigned and any(integer(op, "predicate") in _SIGNED for op in _comparisons(block, 0))
     ):
         return None
     for largest, last in itertools.product((True, False), repeat=2):
@@ -83,10 +83,6 @@ def _comparisons(block: Any, argument: int) -> list[Any]:
 
 def _asks_for_nan(block: Any) -> bool:
     return any(op.operands[0] == op.operands[1] for op in _comparisons(block, 0))
-
-
-def _predicate(op: Any) -> int:
-    return int(str(op.attributes["predicate"]).split(" : ")[0])
 
 
 def _kept(block: Any, pair: tuple[float, float], places: tuple[int, int]) -> int:
@@ -123,7 +119,7 @@ def _compare(op: Any, operands: list[Any], numbers: dict[Any, Any]) -> bool:
     if not all(operand in numbers for operand in operands) or operands[0].type != operands[1].type:
         raise _NotKnown
     a, b = (numbers[operand] for operand in operands)
-    predicate = _predicate(op)
+    predicate = integer(op, "predicate")
     if op.name == "arith.cmpi":
         return (a == b, a != b, a < b, a <= b, a > b, a >= b)[predicate if predicate < 6 else predicate - 4]
     # false, oeq, ogt, oge, olt, ole, one, ord; then those that NaN makes true: ueq, ugt, uge, ult, ule, une, uno, true

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from torch_rvv.lowering.mlir import ir, producer
+from torch_rvv.lowering.mlir import integer, ir, producer
 
 if TYPE_CHECKING:
     from torch_rvv.lowering.nest import Nest
@@ -38,7 +38,7 @@ def steps(nest: Nest, dim: int, operations: list[Any]) -> Iterator[Step]:
 
 def _step(op: Any, moved: list[Step], dim: int) -> Step:
     if op.name == "linalg.index":
-        return int(int(str(op.attributes["dim"]).split(" : ")[0]) == dim)
+        return int(integer(op, "dim") == dim)
     if op.regions:
         return None
     if not any(step != 0 for step in moved):

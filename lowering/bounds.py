@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch_rvv.lowering.mlir import producer
+from torch_rvv.lowering.mlir import integer, producer
 
 _CASTS = ("arith.index_cast", "arith.index_castui", "arith.extsi", "arith.extui")
 
@@ -25,7 +25,7 @@ def upper_bound(value: Any) -> int | None:
 
 def constant(op: Any) -> int:
     """The number of an arith.constant."""
-    return int(str(op.attributes["value"]).split(" : ")[0])
+    return integer(op, "value")
 
 
 def _smaller(op: Any) -> int | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch_rvv.lowering.convert_region import packed, unpacked
 from torch_rvv.lowering.graph import Graph, rule, type_of
+from torch_rvv.lowering.mlir import integer
 from torch_rvv.lowering.nodes import BYTES, Node
 from torch_rvv.lowering.ttir import source_line
 
@@ -90,7 +91,7 @@ def inline_assembly(graph: Graph, op: Any) -> Sequence[Node] | None:
     constraints = [c.strip() for c in op.attributes["constraints"].value.split(",")]
     if any("v" in c.strip("=&") for c in constraints):
         raise Declined("inline assembly on vector registers", where=source_line(op))
-    pack = int(str(op.attributes["packed_element"]).split(" : ")[0])
+    pack = integer(op, "packed_element")
     kinds = [c.lstrip("=&") for c in constraints if not c.startswith("~")]
     results = [type_of(r) for r in op.results]
     counts = [max(1, pack // _per_register(elem, pack)) for _, elem in results]

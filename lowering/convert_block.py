@@ -17,6 +17,7 @@ from typing import Any
 
 from torch_rvv.lowering.convert_shape import view
 from torch_rvv.lowering.graph import Graph, rule, type_of
+from torch_rvv.lowering.mlir import integer
 from torch_rvv.lowering.nodes import Atomic, Node, Store, parse_type
 from torch_rvv.lowering.ttir import pointee, source_line
 
@@ -58,7 +59,7 @@ def _wide(graph: Graph, scalars: Sequence[Node]) -> tuple[Node, ...]:
 
 
 def _attribute(op: Any, name: str) -> int:
-    return int(str(op.attributes[name]).split(" : ")[0]) if name in op.attributes else 1
+    return integer(op, name) if name in op.attributes else 1
 
 
 PADDING = {1: "zero", 2: "nan"}

@@ -14,6 +14,7 @@ from typing import Any
 from torch_rvv.lowering import convert_block, convert_pointer
 from torch_rvv.lowering.graph import Graph, check_elements, rule, type_of
 from torch_rvv.lowering.linear import ZERO
+from torch_rvv.lowering.mlir import integer
 from torch_rvv.lowering.nodes import Node, Store, is_pointer
 from torch_rvv.lowering.ttir import source_line
 
@@ -27,7 +28,7 @@ def _checks(op: Any) -> list[int]:
 def load(graph: Graph, op: Any) -> Sequence[Node] | None:
     pointer, *rest = graph.operands(op)
     if pointer.kind == "block":
-        kind = int(str(op.attributes["padding"]).split(" : ")[0]) if "padding" in op.attributes else 1
+        kind = integer(op, "padding") if "padding" in op.attributes else 1
         return [convert_block.load_block(graph, op, pointer.attr, _checks(op), convert_block.PADDING[kind])]
     mask = rest[0] if rest else None
     other = rest[1] if len(rest) > 1 else None

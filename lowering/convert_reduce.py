@@ -20,6 +20,7 @@ from torch_rvv.lowering import convert_region
 from torch_rvv.lowering.argorder import Order, order_of
 from torch_rvv.lowering.convert_shape import view
 from torch_rvv.lowering.graph import Graph, check_elements, rule, type_of
+from torch_rvv.lowering.mlir import integer
 from torch_rvv.lowering.nodes import Combine, Node, Reduce, Scan, Statement
 from torch_rvv.lowering.scratch import materialise, read_scalar, truth
 from torch_rvv.lowering.spaces import masked_identity
@@ -152,7 +153,7 @@ def _written(node: Node, names: dict[Node, str], lines: list[str], op: Any) -> s
 def _fold(graph: Graph, op: Any, make: Callable[..., Statement], drop_axis: bool) -> list[Node] | None:
     values = graph.operands(op)
     check_elements(op, *values)
-    axis = int(str(op.attributes["axis"]).split(" : ")[0])
+    axis = integer(op, "axis")
     shape = values[0].shape
     assert shape is not None
     booleans = [v.elem == "i1" for v in values]

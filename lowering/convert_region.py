@@ -15,6 +15,7 @@ from typing import Any
 
 from torch_rvv.lowering.convert_shape import interleaved, view
 from torch_rvv.lowering.graph import Graph, rule, type_of
+from torch_rvv.lowering.mlir import integer
 from torch_rvv.lowering.nodes import Node
 from torch_rvv.lowering.ttir import source_line
 
@@ -92,7 +93,7 @@ def _call(graph: Graph, op: Any) -> None:
 def map_elementwise(graph: Graph, op: Any) -> Sequence[Node] | None:
     """The region on every element, or on every group of `pack` neighbours."""
     values = graph.operands(op)
-    pack = int(str(op.attributes["pack"]).split(" : ")[0])
+    pack = integer(op, "pack")
     block = op.regions[0].blocks[0]
     if pack == 1:
         return evaluate(graph, block, values)

@@ -14,6 +14,7 @@ from typing import Any
 from torch_rvv.lowering import convert_pointer
 from torch_rvv.lowering.graph import Graph, rule, type_of
 from torch_rvv.lowering.linear import Linear, Poly
+from torch_rvv.lowering.mlir import integer
 from torch_rvv.lowering.nodes import Fill, Node, is_pointer
 from torch_rvv.lowering.scratch import materialise, read_scalar, truth
 from torch_rvv.lowering.ttir import source_line
@@ -46,7 +47,7 @@ def splat(graph: Graph, op: Any) -> Sequence[Node] | None:
 @rule("tt.make_range")
 def make_range(graph: Graph, op: Any) -> Sequence[Node] | None:
     shape, elem = type_of(op.results[0])
-    start = int(str(op.attributes["start"]).split(" : ")[0])
+    start = integer(op, "start")
     node = Node("range", shape, elem, attr=start)
     node.nonnegative = start >= 0
     return [node]
@@ -57,7 +58,7 @@ def expand_dims(graph: Graph, op: Any) -> Sequence[Node] | None:
     (source,) = graph.operands(op)
     shape, _ = type_of(op.results[0])
     assert shape is not None
-    return [view(graph, "expand_dims", source, shape, int(str(op.attributes["axis"]).split(" : ")[0]))]
+    return [view(graph, "expand_dims", source, shape, integer(op, "axis"))]
 
 
 @rule("tt.broadcast")
@@ -141,7 +142,7 @@ def gather(graph: Graph, op: Any) -> Sequence[Node] | None:
     """Elements of one tensor by index along an axis: read from scratch memory."""
     source, index = graph.operands(op)
     shape, elem = type_of(op.results[0])
-    axis = int(str(op.attributes["axis"]).split(" : ")[0])
+    axis = integer(op, "axis")
     if source.kind == "splat":
         assert shape is not None
         return [graph.splat(source.args[0], shape)]

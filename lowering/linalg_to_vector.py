@@ -24,7 +24,7 @@ from torch_rvv.lowering.entry import entry
 from torch_rvv.lowering.graph import attributes
 from torch_rvv.lowering.linear import Poly
 from torch_rvv.lowering.loops import NestWriter
-from torch_rvv.lowering.mlir import context, ir, number_of_inputs
+from torch_rvv.lowering.mlir import context, integer, ir, number_of_inputs
 from torch_rvv.lowering.neighbours import Origins
 from torch_rvv.lowering.nest import Nest, Operand
 from torch_rvv.lowering.nodes import bytes_of
@@ -132,7 +132,7 @@ class ToVector:
 
     def _scan(self, op: Any) -> None:
         """A scan along rows."""
-        number = {name: int(str(op.attributes[name]).split(" : ")[0]) for name in ("rows", "length")}
+        number = {name: integer(op, name) for name in ("rows", "length")}
         flag = {name: str(op.attributes[name]) == "true" for name in ("reverse", "turned", "stored")}
         views = [self.views[v] for v in op.operands]
         goes = views.pop() if flag["stored"] else None

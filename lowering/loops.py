@@ -27,6 +27,7 @@ from torch_rvv.lowering import jam, neighbours
 from torch_rvv.lowering.accumulate import Accumulators, Carry
 from torch_rvv.lowering.jam import Region
 from torch_rvv.lowering.lmul import choose, pressure, widest_element
+from torch_rvv.lowering.mlir import integer
 from torch_rvv.lowering.nest import Nest, Operand, choose_dim, loop_order, walk_body
 from torch_rvv.lowering.operations import Operations
 from torch_rvv.lowering.values import Value, View
@@ -255,7 +256,7 @@ class NestWriter(Accumulators):
         """Give the body's arguments and linalg.index their values."""
         for op in walk_body(self.nest.block):
             if op.name == "linalg.index":
-                strip.values[op.results[0]] = self.positions[int(str(op.attributes["dim"]).split(" : ")[0])]
+                strip.values[op.results[0]] = self.positions[integer(op, "dim")]
         carried = {c.output: c for c in carries}
         # Loaded where they are first needed, so that few wait in registers; but not behind a store.
         early = self.vector is None or any(op.name == "memref.store" for op in walk_body(self.nest.block))

@@ -46,6 +46,11 @@ def producer(value: Any) -> Any | None:
     return None if isinstance(value.owner, ir.Block) else value.owner.operation
 
 
+def integer(op: Any, name: str) -> int:
+    """An integer attribute of an operation."""
+    return int(str(op.attributes[name]).split(" : ")[0])
+
+
 def number_of_inputs(generic: Any) -> int:
     """How many of a linalg.generic's operands are inputs; the outputs follow."""
     return list(ir.DenseI32ArrayAttr(generic.attributes["operandSegmentSizes"]))[0]

@@ -60,13 +60,13 @@ def _side_by_side(scan: Scan) -> bool:
 
 def _by_column(scan: Scan, statements: list[Statement]) -> bool:
     """Whether memory is contiguous along a scan's rows where it is read or written, and never along the scan."""
-    places = [(value, scan.shape) for value in scan.values]
+    places = list(scan.values)
     for statement in statements:
         if isinstance(statement, Store) and any(n in scan.buffers for n in walk(statement.inputs())):
-            if statement.shape != scan.shape:
+            if statement.shape != scan.shape or statement.pointer is None:
                 return False
-            places.append((statement.pointer, scan.shape))  # type: ignore[arg-type]
-    found = {form for node, shape in places for form in _contiguous(node, shape)}
+            places.append(statement.pointer)
+    found = {form for node in places for form in _contiguous(node, scan.shape)}
     return found == {"rows"}
 
 
