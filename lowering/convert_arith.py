@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from torch_rvv.lowering import convert_pointer, convert_smt
+from torch_rvv.lowering import convert_pointer, convert_smt, convert_sort
 from torch_rvv.lowering.graph import Graph, attributes, check_elements, rule, type_of
 from torch_rvv.lowering.linear import Linear, Poly
 from torch_rvv.lowering.mlir import ir
@@ -134,9 +134,13 @@ _LIBDEVICE = {
 }  # fmt: skip
 
 
+# Functions that are elementwise in name only.
+_OF_BLOCKS = {**convert_smt.FUNCTIONS, **convert_sort.FUNCTIONS}
+
+
 @rule("tt.extern_elementwise")
 def extern_elementwise(graph: Graph, op: Any) -> Sequence[Node] | None:
-    special = convert_smt.FUNCTIONS.get(op.attributes["symbol"].value)
+    special = _OF_BLOCKS.get(op.attributes["symbol"].value)
     if special is not None:
         return special(graph, op)
     args = graph.operands(op)

@@ -180,7 +180,12 @@ class Graph:
             assert args[0].shape is not None
             return self.splat(scalar, args[0].shape)
         node = Node("map", args[0].shape, elem, tuple(args), op=op, attr=(attr, result, results))
-        node.nonnegative = op in _NONNEGATIVE_RESULT or (op in _KEEPS_SIGN and all(a.nonnegative for a in args))
+        node.most = _most(op, args, elem)
+        node.nonnegative = (
+            node.most is not None
+            or op in _NONNEGATIVE_RESULT
+            or (op in _KEEPS_SIGN and all(a.nonnegative for a in args))
+        )
         return node
 
     def _scalar_result(self, op: str, args: Sequence[Node], elem: str, attr: str, result: int, results: int) -> Node:
@@ -236,6 +241,22 @@ def attributes(op: Any) -> str:
 
 def _known_nonnegative(node: Node) -> bool:
     return node.nonnegative or (node.poly is not None and node.poly.nonnegative)
+
+
+def _most(op: str, args: Sequence[Node], elem: str) -> int | None:
+    """The largest value of an integer operation's result, where it is known never to be negative."""
+    if op == "arith.andi":
+        known = [a.most for a in args if a.most is not None]
+        for a in args:
+            constant = a.args[0].poly.constant if a.kind == "splat" and a.args[0].poly is not None else None
+            if constant is not None and constant >= 0:
+                known.append(constant)
+        return min(known, default=None)
+    if op in ("arith.extsi", "arith.extui"):
+        return args[0].most
+    if op == "arith.trunci" and args[0].most is not None and args[0].most < 1 << int(elem[1:]) - 1:
+        return args[0].most
+    return None
 
 
 _NONNEGATIVE_RESULT = {"arith.extui"}

@@ -17,7 +17,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from torch_rvv.lowering import epilogue, matmul, rowproduct, scan
+from torch_rvv.lowering import epilogue, matmul, radix, rowproduct, scan, sort, sortnetwork
 from torch_rvv.lowering.accumulate import callee_of
 from torch_rvv.lowering.bounds import MODULUS, remainders, upper_bound
 from torch_rvv.lowering.entry import entry
@@ -96,6 +96,9 @@ class ToVector:
         if op.name == "func.call" and callee_of(op).startswith(scan.CALL):
             self._scan(op)
             return
+        if op.name == "func.call" and callee_of(op).startswith(sort.CALL):
+            self._sort(op)
+            return
         if op.name == "func.call" and callee_of(op) in _CONTEXT_CALLS:
             _CONTEXT_CALLS[callee_of(op)](self, op)
             return
@@ -141,6 +144,14 @@ class ToVector:
             op.attributes["function"].value, flag["turned"], goes,
         )  # fmt: skip
         self.nests.append(scan.write(rows, self.operations, self.functions, self.writer, self.options.lmul))
+
+    def _sort(self, op: Any) -> None:
+        """A sort of rows."""
+        numbers = [integer(op, name) for name in ("rows", "size", "length")]
+        view, *more = (self.views[v] for v in op.operands)
+        keys = sort.Keys(view, *numbers, *more)
+        form = sortnetwork if keys.spare is None else radix
+        self.nests.append(form.write(keys, self.operations, self.writer, self.options.lmul))
 
     def _bias(self, op: Any) -> None:
         """A call of what reads the context's address bias."""

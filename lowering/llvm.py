@@ -31,6 +31,7 @@ from torch_rvv.machinecode import count
 from torch_rvv.target import Target
 
 TRIPLE = "riscv64-unknown-linux-gnu"
+DATA_LAYOUT = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
 CHECK = "torch_rvv.check"
 ABI_VERSION = 1
 
@@ -49,6 +50,8 @@ def to_llvm_ir(text: str) -> str:
     """
     with context(), ir.Location.unknown():
         module = ir.Module.parse(text)
+        # Without it an i64 is taken to lie at any multiple of four, and loaded in halves.
+        module.operation.attributes["llvm.data_layout"] = ir.StringAttr.get(DATA_LAYOUT)
         run_passes(module, TO_CONTROL_FLOW)
         _checks_to_branches(module)
         run_passes(module, TO_LLVM)

@@ -234,6 +234,17 @@ class MatrixUnit(Statement):
 
 
 @dataclass(eq=False)
+class Sort(Statement):
+    """Put the keys of each row of a buffer in order (see sort.py). spare, counts: further memory for it."""
+
+    buffer: Node | None = None
+    spare: Node | None = None
+    counts: Node | None = None
+    rows: int = 0
+    length: int = 0
+
+
+@dataclass(eq=False)
 class Allocate(Statement):
     """result = the address of a buffer, for pointers to it."""
 
@@ -312,6 +323,8 @@ def buffers_of(root: Statement) -> list[Node]:
     """The buffers that a statement writes."""
     if isinstance(root, Scan | Reduce):
         return root.buffers
+    if isinstance(root, Sort):
+        return [b for b in (root.buffer, root.spare, root.counts) if b is not None]
     buffer = getattr(root, "buffer", None)
     return [buffer] if buffer is not None else []
 

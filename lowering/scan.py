@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch_rvv.lowering.lmul import choose
-from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations, bits_of
+from torch_rvv.lowering.strips import StripWriter
 from torch_rvv.lowering.values import Value, View
 from torch_rvv.lowering.vector_body import Strip
 from torch_rvv.lowering.writer import Writer
@@ -53,17 +53,15 @@ class Rows:
     goes: View | None = None
 
 
-class ScanWriter:
+class ScanWriter(StripWriter):
     """Writes one scan into `writer`: what both forms need. functions: the module's own, by name."""
 
     def __init__(self, rows: Rows, operations: Operations, functions: dict[str, Any], writer: Writer, lmul: int | None):
-        self.rows, self.operations, self.functions, self.w = rows, operations, functions, writer
+        self.rows, self.functions = rows, functions
         self.elems = [v.elem for v in rows.views]
         widest = max(bits_of(e) for e in self.elems)
         self.lmul = min(lmul or 8, self.widest_strip(widest))
-        self.lanes = max(2, self.lmul * 64 // widest)
-        self.masks = f"vector<[{self.lanes}]xi1>"
-        self.mask = writer.op(f"arith.constant dense<true> : {self.masks}")
+        super().__init__(operations, writer, max(2, self.lmul * 64 // widest))
 
     def widest_strip(self, bits: int) -> int:
         """The LMUL of a strip of elements of so many bits."""
@@ -72,53 +70,6 @@ class ScanWriter:
     def write(self) -> None:
         """The loops over rows and strips."""
         raise NotImplementedError
-
-    def kind_of(self, elem: str) -> str:
-        return self.operations.type(elem, self.lanes)
-
-    def _index(self, value: str | int) -> str:
-        return self.w.constant(value) if isinstance(value, int) else value
-
-    def _length(self, total: str | int, at: str) -> str:
-        """How many lanes a strip has that begins there."""
-        w = self.w
-        left = w.op(f"arith.subi {self._index(total)}, {at} : index")
-        wide, factor = w.op(f"arith.index_cast {left} : index to i64"), w.op(f"arith.constant {self.lanes} : i32")
-        true = w.op("arith.constant true")
-        return w.op(
-            f'llvm.call_intrinsic "llvm.experimental.get.vector.length"({wide}, {factor}, {true})'
-            " : (i64, i32, i1) -> i32"
-        )
-
-    def _pointer(self, view: View, place: str) -> str:
-        """The address of an element."""
-        w = self.w
-        at = w.op(f"arith.index_cast {place} : index to i64")
-        carrier = self.operations.carrier(view.elem)
-        return w.op(f"llvm.getelementptr {view.base}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, {carrier}")
-
-    def _memory(self, view: View, pointer: str, apart: str | int, evl: str, value: str | None = None) -> str:
-        """Load a strip whose elements are so far apart, or store one."""
-        kind, w = self.kind_of(view.elem), self.w
-        stride = "" if apart == 1 else w.op(f"arith.index_cast {self._bytes(apart, view.elem)} : index to i64")
-        name = "llvm.experimental.vp.strided." if stride else "llvm.vp."
-        middle, types = (f", {stride}", ", i64") if stride else ("", "")
-        if value is None:
-            return w.op(
-                f'llvm.call_intrinsic "{name}load"({pointer}{middle}, {self.mask}, {evl})'
-                f" : (!llvm.ptr{types}, {self.masks}, i32) -> {kind}"
-            )
-        w.line(
-            f'llvm.call_intrinsic "{name}store"({value}, {pointer}{middle}, {self.mask}, {evl})'
-            f" : ({kind}, !llvm.ptr{types}, {self.masks}, i32) -> ()"
-        )
-        return value
-
-    def _bytes(self, elements: str | int, elem: str) -> str:
-        size = bytes_of(elem)
-        if isinstance(elements, int):
-            return self.w.constant(elements * size)
-        return self.w.op(f"arith.muli {elements}, {self.w.constant(size)} : index")
 
     def _combine(self, left: list[str], right: list[str], evl: str) -> list[str]:
         strip = Strip(self.operations, [self.w], self.lanes, 0, (self.mask, evl), functions=self.functions)
@@ -145,17 +96,11 @@ class Across(ScanWriter):
         else:
             dense = [replace(v, strides=strides, sizes=(rows.rows, rows.length)) for v in rows.views]
             self.reads, self.writes = dense, dense
-        count, self.steps = (self._index(size) for size in self.writes[0].sizes)
+        count, self.steps = (self.index(size) for size in self.writes[0].sizes)
         some = w.op(f"arith.cmpi sgt, {self.steps}, {w.constant(0)} : index")
         count = w.op(f"arith.select {some}, {count}, {w.constant(0)} : index")
-        at, i = w.fresh("at"), w.fresh("i")
-        with w.block(f"{w.fresh('loop')}:1 = scf.while ({at} = {w.constant(0)}) : (index) -> (index) {{", "} do {"):
-            w.line(f"scf.condition({w.op(f'arith.cmpi slt, {at}, {count} : index')}) {at} : index")
-        with w.block(f"^bb0({i}: index):"):
-            evl = self._length(count, i)
+        with self.strips(count) as (i, evl):
             self._rows(i, evl)
-            done = w.op(f"arith.index_castui {evl} : i32 to index")
-            w.line(f"scf.yield {w.op(f'arith.addi {i}, {done} : index')} : index")
 
     def _rows(self, row: str, evl: str) -> None:
         """A strip of rows from end to end."""
@@ -180,10 +125,10 @@ class Across(ScanWriter):
 
     def _strip(self, view: View, row: str, place: str, evl: str, value: str | None = None) -> str:
         """Load what rows from one on have at a place in them, or store it."""
-        w, at = self.w, self._index(view.offset)
+        w, at = self.w, self.index(view.offset)
         for index, stride in zip((row, place), view.strides, strict=True):
-            at = w.op(f"arith.addi {at}, {w.op(f'arith.muli {index}, {self._index(stride)} : index')} : index")
-        return self._memory(view, self._pointer(view, at), view.strides[0], evl, value)
+            at = w.op(f"arith.addi {at}, {w.op(f'arith.muli {index}, {self.index(stride)} : index')} : index")
+        return self.memory(view.elem, self.pointer(view, at), view.strides[0], evl, value)
 
 
 class Along(ScanWriter):
@@ -214,7 +159,7 @@ class Along(ScanWriter):
             w.line(f"scf.condition({more}) {', '.join([at, *held])} : {types}")
         arguments = ", ".join([f"{j}: index", *(f"{c}: {t}" for c, t in zip(carried, carriers, strict=True))])
         with w.block(f"^bb0({arguments}):"):
-            evl = self._length(self.rows.length, j)
+            evl = self.length(self.rows.length, j)
             done = w.op(f"arith.index_castui {evl} : i32 to index")
             lasts = self._strip(start, j, evl, done, carried)
             w.line(f"scf.yield {', '.join([w.op(f'arith.addi {j}, {done} : index'), *lasts])} : {types}")
@@ -226,8 +171,8 @@ class Along(ScanWriter):
         if self.rows.reverse:
             place, apart = w.op(f"arith.subi {w.constant(self.rows.length - 1)}, {j} : index"), -1
         place = w.op(f"arith.addi {start}, {place} : index")
-        pointers = [self._pointer(v, place) for v in self.rows.views]
-        loaded = [self._memory(v, p, apart, evl) for v, p in zip(self.rows.views, pointers, strict=True)]
+        pointers = [self.pointer(v, place) for v in self.rows.views]
+        loaded = [self.memory(v.elem, p, apart, evl) for v, p in zip(self.rows.views, pointers, strict=True)]
         scanned = self._steps(loaded, evl, done)
         before = [
             w.op(f"vector.broadcast {c} : {self.operations.carrier(e)} to {self.kind_of(e)}")
@@ -240,7 +185,7 @@ class Along(ScanWriter):
             for a, b, e in zip(scanned, joined, self.elems, strict=True)
         ]
         for view, pointer, value in zip(self.rows.views, pointers, whole, strict=True):
-            self._memory(view, pointer, apart, evl, value)
+            self.memory(view.elem, pointer, apart, evl, value)
         last = w.op(f"arith.subi {done}, {w.constant(1)} : index")
         return [w.op(f"vector.extract {v}[{last}] : {self.operations.carrier(e)} from {self.kind_of(e)}")
                 for v, e in zip(whole, self.elems, strict=True)]  # fmt: skip

@@ -23,13 +23,13 @@ from torch_rvv.lowering.writer import Writer
 
 
 class Scans:
-    """The part of ToLinalg (to_linalg.py) that is about scans. scans: the declarations of the functions called."""
+    """The part of ToLinalg (to_linalg.py) that is about scans. declared: the functions that are called."""
 
     writer: Writer
     accesses: list[dict[str, Any]]
     domain: Node
     noalias: bool
-    scans: list[str]
+    declared: list[str]
 
     def root(self, root: Root) -> None:
         raise NotImplementedError
@@ -74,9 +74,9 @@ class Scans:
     def _scan_rows(self, s: Scan, views: list[tuple[str, str]]) -> None:
         """A scan along rows: one call, which the vector stage writes out (scan.py). views: what is scanned in place, or
         what is read and what is written."""
-        name, n = f"{scan.CALL}{len(self.scans)}", s.shape[s.axis]
+        name, n = f"{scan.CALL}{len(self.declared)}", s.shape[s.axis]
         names, kinds = (", ".join(texts) for texts in zip(*views, strict=True))
-        self.scans.append(f"func.func private @{name}({kinds})")
+        self.declared.append(f"func.func private @{name}({kinds})")
         flags = {"turned": s.buffers[0].turned, "reverse": s.reverse, "stored": len(views) > len(s.buffers)}
         self.writer.line(
             f"func.call @{name}({names}) {{rows = {math.prod(s.shape) // n} : i64, length = {n} : i64,"

@@ -18,7 +18,7 @@ import math
 from functools import partial
 from typing import Any
 
-from torch_rvv.lowering import interior, matrixunit
+from torch_rvv.lowering import interior, matrixunit, sort
 from torch_rvv.lowering.access import Index, Space, Split
 from torch_rvv.lowering.body import memory, memory_type
 from torch_rvv.lowering.disjoint import disjoint
@@ -43,6 +43,7 @@ from torch_rvv.lowering.nodes import (
     ScalarLoad,
     ScalarOp,
     Scan,
+    Sort,
     Statement,
     Store,
     While,
@@ -71,7 +72,7 @@ class ToLinalg(Scans):
         self.writer.depth = 2
         self.accesses: list[dict[str, Any]] = []
         self.pending: Group | None = None
-        self.scans: list[str] = []
+        self.declared: list[str] = []
         self.domain = Node("buffer", (1,), "i8", name="%domain")
         self.sums = {s.buffer for s, _, _ in every(graph.region) if isinstance(s, Dot)}
 
@@ -151,6 +152,17 @@ class ToLinalg(Scans):
             address = self.writer.op(f"arith.index_cast {self._address(buffer)} : index to i64")
             pointers.append(self.writer.op(f"llvm.inttoptr {address} : i64 to !llvm.ptr"))
         matrixunit.write(self.writer, *pointers, matrixunit.sizes_of(s))  # type: ignore[arg-type]
+
+    def sort(self, s: Sort) -> None:
+        """A call, which the vector stage writes out (sort.py)."""
+        assert s.buffer is not None and s.buffer.shape is not None
+        name, buffers = f"{sort.CALL}{len(self.declared)}", [b for b in (s.buffer, s.spare, s.counts) if b is not None]
+        names, kinds = ", ".join(b.name for b in buffers), ", ".join(memory_type(b, b.elem) for b in buffers)
+        self.declared.append(f"func.func private @{name}({kinds})")
+        self.writer.line(
+            f"func.call @{name}({names}) {{rows = {s.rows} : i64, size = {s.buffer.shape[-1]} : i64,"
+            f" length = {s.length} : i64}} : ({kinds}) -> ()"
+        )
 
     def allocate(self, s: Allocate) -> None:
         assert s.buffer is not None and s.result is not None
@@ -439,6 +451,7 @@ _EMIT = {
     If: ToLinalg.branch,
     While: ToLinalg.while_loop,
     Scan: ToLinalg.scan,
+    Sort: ToLinalg.sort,
 }
 
 
@@ -454,7 +467,7 @@ def function(graph: Graph, noalias: bool) -> tuple[str, list[dict[str, Any]]]:
     if any("%domain " in line for line in to.writer.lines):
         buffers[to.domain.name] = to.domain
     lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)"]
-    lines += ["  " + text for text in to.scans]
+    lines += ["  " + text for text in to.declared]
     if graph.addresses:
         lines.append(f"  func.func private @{BIAS}() -> i64")
     if graph.prints:

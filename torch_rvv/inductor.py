@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, cast
 
 import sympy
+from torch._inductor import ir
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import common
 from torch._inductor.codegen.triton import FixedTritonConfig, TritonCSEVariable, TritonKernel, TritonScheduling
@@ -19,7 +20,7 @@ from torch._inductor.runtime.hints import ReductionHint
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
 
-from torch_rvv import columns, gemm
+from torch_rvv import columns, gemm, sorts
 from torch_rvv.fxgraph import RvvPythonWrapper, RvvWrapper
 from torch_rvv.graphcache import KeyPass
 from torch_rvv.runtime import record
@@ -35,8 +36,13 @@ INNER_BLOCK = 2048
 SHARING_ROWS = 16
 # Rows that are scanned side by side, at least.
 SCANNED_ROWS = 8
+# Rows that are sorted side by side, at least, and of at most so many elements.
+SORTED_ROWS, SORTED_LENGTH = 16, 512
 # Columns of a row times a matrix: a program reads whole cache lines, and more than one vector of them at a time.
 SHARING_COLUMNS = 512
+# What Inductor calls to sort, and where ours is.
+SORT = "triton_helpers.sort_with_index"
+OUR_SORT = "from torch_rvv.plugin.sorting import sort_with_index"
 # What a dynamic size is taken to be at least.
 UNKNOWN_SIZE = 1024
 
@@ -126,6 +132,11 @@ class RvvKernel(TritonKernel):
         one = held is not None and "ZBLOCK" in held and held["ZBLOCK"] == 1
         return (self.is_native_matmul and tree.prefix == "z" and one) or super()._has_constant_mask(tree)
 
+    def codegen_kernel(self, name: str | None = None) -> str:
+        # Inductor's own sort is a network of steps that each move a whole block.
+        code = str(super().codegen_kernel(name))
+        return f"{OUR_SORT}\n{code.replace(SORT, SORT.split('.')[-1])}" if SORT in code else code
+
     def reduction(self, *args: Any, **kwargs: Any) -> Any:
         result = super().reduction(*args, **kwargs)
         rows = [tree.mask_name() for tree in self.range_trees if not tree.prefix.startswith("r")]
@@ -143,6 +154,8 @@ class RvvChoices(InductorChoices):
     @staticmethod
     def should_use_persistent_reduction(features: Any, cooperative_reduction: bool) -> bool:
         length = _static(features.reduction_numel)
+        if features.contains_op("sort"):  # There is no other form of it.
+            return True
         if length is None or length > PERSISTENT_LIMIT:
             return False
         return features.get_reduction_hint() == ReductionHint.INNER or length <= 4096
@@ -172,6 +185,8 @@ class RvvChoices(InductorChoices):
             least = SHARING_ROWS if inner else max(1, min(SHARING_COLUMNS, gemm.TRITON_LIMIT // depth))
         elif reduces and inner and features.contains_op("scan"):
             least = SCANNED_ROWS
+        elif reduces and features.contains_op("sort"):
+            inner, least = True, SORTED_ROWS if _hint(tiling["r0_"]) <= SORTED_LENGTH else 1
         blocks = block_sizes(tiling, bool(persistent), inner, least)
         few = gemm.few_rows(features, tiling) if reduces and persistent else None
         if few:
@@ -212,8 +227,9 @@ def register() -> None:
     common.init_backend_registration()
     gemm.register()
     columns.register()
+    sorts.register()
     held = common.device_codegens["cpu"]
-    theirs = GraphLowering.is_unspec_arg
+    theirs, splits = GraphLowering.is_unspec_arg, ir.Scan.num_splits
 
     def is_unspec_arg(self: GraphLowering, name: str) -> bool:
         # A tensor of no dimensions is read by its address, as any other: Inductor passes it as a number, for it takes
@@ -221,6 +237,13 @@ def register() -> None:
         return not placed() and theirs(self, name)
 
     GraphLowering.is_unspec_arg = is_unspec_arg  # type: ignore[method-assign]
+
+    def num_splits(**of: Any) -> tuple[ReductionHint, Any]:
+        # A row that is scanned by several programs has each wait for the one before, as GPUs run them.
+        hint, count = splits(**of)
+        return hint, 1 if placed() else count
+
+    ir.Scan.num_splits = num_splits  # type: ignore[method-assign,assignment]
 
     def scheduling(scheduler: Any) -> Any:
         return RvvScheduling(scheduler) if placed() else held.scheduling(scheduler)
