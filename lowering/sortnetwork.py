@@ -8,7 +8,7 @@
 
 Lanes never meet, so that it is right at any VLEN. What it costs is loads and stores: up to three of a merge's steps are
 done at once, on the eight lines that they concern. Keys behind the last of a row are moved about with the rest: they
-have to be as large as any. Those whose upper halves are alike are in the order of the lower ones, which are their places.
+have to be as large as any. Those whose upper halves are alike are in the order of the lower ones: of their places.
 """
 
 from __future__ import annotations

@@ -72,6 +72,23 @@ def test_products_that_share_a_scale_and_swap_rows_and_columns_are_two_kernels()
 
 
 @pytest.mark.board
+def test_operands_scaled_by_a_number_in_memory():
+    """A number has neither rows nor columns, whichever operand it is a part of."""
+    torch.manual_seed(0)
+    x, w, s = torch.randn(20, 40), torch.randn(40, 30), torch.randn(1)
+    for product in (
+        lambda x, w, s: (x * s) @ w + s,
+        lambda x, w, s: x @ (w * s[0]),
+        lambda x, w, s: (x * s + s) @ (w - s),
+        lambda x, w, s: s.expand(20, 40) @ w,
+        lambda x, w, s: torch.bmm(x[None].expand(3, 20, 40) * s, w[None].expand(3, 40, 30)),
+        lambda x, w, s: torch.nn.functional.pad(x * s, (1, 1)) @ torch.nn.functional.pad(w * s, (0, 0, 1, 1)),
+        lambda x, w, s: torch.cat([x[:, :20] * s, s.expand(20, 20)], 1) @ w,
+    ):
+        agree(product, x, w, s)
+
+
+@pytest.mark.board
 @pytest.mark.parametrize("batch", [2, 12, 40])
 @pytest.mark.parametrize(("m", "n", "k"), [(64, 96, 64), (70, 100, 64), (40, 3136, 33)])
 def test_a_product_a_batch_reads_both_operands_where_they_stand(batch, m, n, k):

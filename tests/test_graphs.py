@@ -259,6 +259,14 @@ def test_one_binary_is_right_at_every_vlen(vlen, rvv, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("shape", [(2, 9000), (40000,)], ids=str)
+def test_sums_along_a_long_row_are_one_program_s(rvv, shape):
+    """Fused with what is before them; not in pieces, of which each would wait for the one before."""
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    check(rvv, lambda x: (x * 2).cumsum(-1), x, ulps=512)
+    check(rvv, lambda x: x.softmax(-1).cumsum(-1), x, ulps=512)
+
+
 @pytest.mark.parametrize("lmul", [1, 2, 4, 8])
 def test_every_lmul_gives_the_same_results(lmul, rvv):
     x, i = torch.randn(9, 300), torch.arange(37)[None]

@@ -7,6 +7,7 @@ wrappers stand in only while a compile of ours is under way in the same thread.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, cast
 
@@ -14,11 +15,19 @@ import sympy
 from torch._inductor import ir
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import common
-from torch._inductor.codegen.triton import FixedTritonConfig, TritonCSEVariable, TritonKernel, TritonScheduling
+from torch._inductor.codegen.triton import (
+    FixedTritonConfig,
+    IndexingOptions,
+    TritonCSEVariable,
+    TritonKernel,
+    TritonScheduling,
+    is_sympy_integer_like,
+)
 from torch._inductor.graph import GraphLowering
 from torch._inductor.runtime.hints import ReductionHint
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
+from torch.utils._ordered_set import OrderedSet
 
 from torch_rvv import columns, gemm, sorts
 from torch_rvv.fxgraph import RvvPythonWrapper, RvvWrapper
@@ -131,6 +140,14 @@ class RvvKernel(TritonKernel):
         held = self.fixed_config
         one = held is not None and "ZBLOCK" in held and held["ZBLOCK"] == 1
         return (self.is_native_matmul and tree.prefix == "z" and one) or super()._has_constant_mask(tree)
+
+    def indexing(self, index: Any, **keywords: Any) -> Any:
+        # One element, which Inductor spreads over the whole block: an operand of a product has no columns, or no rows.
+        found = super().indexing(index, **keywords)
+        if self.is_native_matmul and is_sympy_integer_like(index) and isinstance(found, IndexingOptions):
+            ones = ("1",) * self.triton_tensor_ndim()
+            return replace(found, expand_str=f"[{', '.join(ones)}]", expand_shape=ones, mask_vars=OrderedSet())
+        return found
 
     def codegen_kernel(self, name: str | None = None) -> str:
         # Inductor's own sort is a network of steps that each move a whole block.
