@@ -135,6 +135,8 @@ def _rows() -> None:
     add("cumsum", lambda x: x.cumsum(-1), _inputs(matrix), 1.5)
     add("cumsum/columns", lambda x: x.cumsum(0), _inputs(matrix), 0.5)
     add("argmax", lambda x: x.argmax(-1), _inputs(matrix), 0.5, 2)
+    add("argsort", lambda x: x.argsort(dim=-1, stable=True), _inputs(_uniform(400, 100)), 14.0, 7)
+    add("argsort/row", lambda x: x.argsort(dim=-1, stable=True), _inputs(_uniform(N)), 75.0, 14)
     channel, positive = _uniform(30), _uniform(30, low=0.1)
     add(
         "batch_norm_relu",

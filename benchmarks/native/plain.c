@@ -133,6 +133,33 @@ void case_argmax(long long *R out, const float *R in, index_t rows, index_t colu
   }
 }
 
+/* Runs of 1, 2, 4 ... elements merged, two and two; NaN last, and what is alike as it was. */
+typedef struct {
+  float value;
+  int at;
+} Element;
+
+static int before(Element a, Element b) { return a.value < b.value || (b.value != b.value && a.value == a.value); }
+
+void case_argsort(long long *R out, const float *R in, index_t rows, index_t columns) {
+  static Element places[2][1 << 14];
+  for (index_t r = 0; r < rows; r++) {
+    Element *from = places[0], *to = places[1];
+    for (index_t c = 0; c < columns; c++) from[c] = (Element){in[r * columns + c], (int)c};
+    for (index_t run = 1; run < columns; run *= 2) {
+      for (index_t start = 0; start < columns; start += 2 * run) {
+        index_t middle = start + run < columns ? start + run : columns;
+        index_t end = middle + run < columns ? middle + run : columns, i = start, j = middle;
+        for (index_t k = start; k < end; k++)
+          to[k] = j == end || (i < middle && !before(from[j], from[i])) ? from[i++] : from[j++];
+      }
+      Element *held = from;
+      from = to, to = held;
+    }
+    for (index_t c = 0; c < columns; c++) out[r * columns + c] = from[c].at;
+  }
+}
+
 /* [image][channel][2][2][row][column] -> [image][channel][row][2][column][2] */
 void case_pixel_shuffle(float *R out, const float *R in, index_t planes, index_t rows, index_t columns) {
   for (index_t p = 0; p < planes; p++)

@@ -77,6 +77,7 @@ _NUMBERS: dict[str, Callable[[Case, _Tensors], tuple[int, ...]]] = {
     "transpose": lambda case, t: (1, *t[0].shape),
     "nchw_nhwc": lambda case, t: (*t[0].shape[:2], t[0][0, 0].numel()),
     "nchw_nhwc/back": lambda case, t: (t[0].shape[0], t[0][0, :, :, 0].numel(), t[0].shape[3]),
+    "argsort/row": lambda case, t: (1, *t[0].shape),
     "pixel_shuffle": lambda case, t: (t[0].shape[0] * t[0].shape[1] // 4, *t[0].shape[2:]),
     "max_pool": lambda case, t: (t[0].shape[0] * t[0].shape[1], *t[0].shape[2:]),
     "embedding": lambda case, t: (t[0].shape[0], EMBEDDING_WIDTH),
