@@ -299,6 +299,21 @@ def test_importing_the_package_loads_neither_torch_nor_triton():
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_part_of_what_became_a_part_of_a_concatenation(trained, rvv):
+    """The result of a product is written where the concatenation has it; a slice of it begins behind that."""
+
+    def parts(x, w):
+        y = F.linear(x, w)
+        whole = torch.cat([x, y])
+        return whole, y[4:15:3], torch.cat([y, whole])[3:9], y[2:].view(-1)[5:]
+
+    torch.manual_seed(0)
+    x, w = torch.randn(8, requires_grad=trained), torch.randn(33, 8, requires_grad=trained)
+    for ours, theirs in zip(rvv(parts)(x, w), parts(x, w), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_a_single_result_that_is_a_tensor_subclass(rvv):
     from torch.testing._internal.two_tensor import TwoTensor
 

@@ -174,6 +174,18 @@ def test_embedding_and_its_backward_with_repeated_rows(rvv):
     torch.testing.assert_close(table.grad, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [1, 8, 300])
+def test_a_sum_that_is_added_to_one_place_is_added_once(length, rvv):
+    """The gradient of an element that a row is made of: the row's sum, to where the index says."""
+    number, row, index = torch.tensor([3.0]), torch.arange(1.0, length + 1), torch.zeros(1, dtype=torch.int64)
+    gradients = []
+    for run in (lambda f: f, rvv):
+        x = number.clone().requires_grad_()
+        run(lambda x, row, i: (x.gather(0, i) / row).sum())(x, row, index).backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients)
+
+
 def test_index_out_of_bounds_is_a_python_error_and_the_device_lives_on(rvv):
     x, i = torch.randn(10, 4), torch.tensor([1, 12, 3])
     gather = rvv(lambda x, i: x[i] + 1)

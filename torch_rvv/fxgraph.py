@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import sympy
@@ -66,6 +67,11 @@ class RvvConverter(FxConverter):
         prefer_compiled(tuner)
         return tuner
 
+    def _generate_reinterpret_helper(self, input_buffer: Any, result_buffer: Any, layout: Any) -> None:
+        # as_strided counts from where memory begins, and Inductor's from where a buffer does that is a part of another.
+        placed_buffer = SimpleNamespace(get_name=input_buffer.get_name, get_offset=lambda: _start(input_buffer))
+        super()._generate_reinterpret_helper(placed_buffer, result_buffer, layout)  # type: ignore[arg-type]
+
     def _generate_triton_call(self, line: Any) -> None:
         for name, value in zip(line.call_args, line.raw_args or (), strict=False):
             # A view has no name of its own, but a text that makes it.
@@ -114,6 +120,15 @@ class RvvConverter(FxConverter):
         # Calls without a result (checks that only have effects) come here too, with nothing to define.
         if line.unbacked_bindings:
             super()._generate_unbacked_symbol_defs(line)
+
+
+def _start(buffer: Any) -> Any:
+    """Where a buffer begins in its memory, in elements: in that of a concatenation, for what it is written by."""
+    layout = getattr(buffer, "layout", None)
+    if not isinstance(layout, ir.NonOwningLayout):
+        return buffer.get_offset()
+    whole = layout.view
+    return _start(whole.unwrap_view().data) + whole.get_layout().offset  # type: ignore[attr-defined]
 
 
 def _is_worked_out(node: Any) -> bool:

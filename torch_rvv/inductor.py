@@ -149,6 +149,13 @@ class RvvKernel(TritonKernel):
             return replace(found, expand_str=f"[{', '.join(ones)}]", expand_shape=ones, mask_vars=OrderedSet())
         return found
 
+    def store(self, name: str, index: Any, value: Any, mode: Any = None) -> None:
+        # The one result of a row that is a program of its own: Inductor takes it for as many as the row has elements,
+        # which adds it up as often.
+        if mode == "atomic_add" and self.no_x_dim and not self.inside_reduction:
+            value.shape = ("1",)
+        super().store(name, index, value, mode)
+
     def codegen_kernel(self, name: str | None = None) -> str:
         # Inductor's own sort is a network of steps that each move a whole block.
         code = str(super().codegen_kernel(name))
