@@ -1,5 +1,5 @@
 # make demo, make test: all the set-up a fresh Debian machine needs, then the thing itself.
-# make conformance: every feature of Triton's language, by dtype and VLEN. make fuzz: random programs of it.
+# make conformance: every feature of Triton's language, by dtype and VLEN. make fuzz: random programs and functions.
 # make ulp: the accuracy of vector math (docs/vecmath.md).
 # make lint, make long: style and types; the sweeps that run before an issue is closed.
 # make bench: instructions, modelled cycles and compile time against other compilers (docs/benchmarks.md).
@@ -36,6 +36,7 @@ operators: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --count 2000 --jobs $(JOBS)
+	$(BIN)/python -m tests.fuzz.graphs --count 1000 --jobs $(JOBS)
 
 bench: setup
 	@command -v llvm-mca-22 >/dev/null && command -v clang++-22 >/dev/null && command -v riscv64-linux-gnu-g++ >/dev/null \
