@@ -108,6 +108,11 @@ class Launch(Step):
         self.kernel.run(grid, [values[a.number] if type(a) is Register else a for a in self.args], device)
 
 
+def part(tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], offset: int) -> torch.Tensor:
+    """A view of a tensor's memory. offset: from where the tensor begins, which need not be where its storage does."""
+    return torch.as_strided(tensor, size, stride, tensor.storage_offset() + offset)
+
+
 def choose(condition: Any, yes: Program, no: Program, operands: Sequence[Any]) -> Any:
     """One branch's outputs. condition: a bool, or a tensor of one element."""
     return (yes if bool(condition) else no)(*operands)

@@ -17,6 +17,7 @@ from torch_rvv.runtime import record
 from torch_rvv.runtime.device import get_device
 from torch_rvv.runtime.program import Launch, Program
 
+import torch_rvv
 from torch_rvv.errors import InstallError, OptionError
 from torch_rvv.plugin import alone
 
@@ -310,6 +311,20 @@ def test_a_part_of_what_became_a_part_of_a_concatenation(trained, rvv):
     torch.manual_seed(0)
     x, w = torch.randn(8, requires_grad=trained), torch.randn(33, 8, requires_grad=trained)
     for ours, theirs in zip(rvv(parts)(x, w), parts(x, w), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_aten_reads_a_part_of_an_input_that_is_a_part_itself(rvv):
+    """An input may begin anywhere in its memory, and a view of it counts from there."""
+
+    def products(x):
+        return x[3:10] @ x[11:18].T, (x[2:, 5:] * 2)[1:] @ x[:35]
+
+    torch.manual_seed(0)
+    x = torch.randn(100, 40)[7:57]
+    report = torch_rvv.explain(products, x, options={"gemm": "aten"})
+    assert report.extern
+    for ours, theirs in zip(rvv(products, options={"gemm": "aten"})(x), products(x), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

@@ -31,6 +31,7 @@ from torch_rvv.plugin import ahead
 from torch_rvv.plugin.compiler import current_codegen
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import placed
+from torch_rvv.runtime.program import part
 
 
 class NotInFx(TorchRvvError):
@@ -71,6 +72,14 @@ class RvvConverter(FxConverter):
         # as_strided counts from where memory begins, and Inductor's from where a buffer does that is a part of another.
         placed_buffer = SimpleNamespace(get_name=input_buffer.get_name, get_offset=lambda: _start(input_buffer))
         super()._generate_reinterpret_helper(placed_buffer, result_buffer, layout)  # type: ignore[arg-type]
+
+    def _create_as_strided(self, input_node: Any, size: Any, stride: Any, offset: Any) -> Any:
+        # Of the memory that the first of several views is of, for that is what the offset counts in.
+        while input_node.target is part:
+            input_node = input_node.args[0]
+        node = super()._create_as_strided(input_node, size, stride, offset)
+        node.target = part
+        return node
 
     def _generate_triton_call(self, line: Any) -> None:
         for name, value in zip(line.call_args, line.raw_args or (), strict=False):
