@@ -72,6 +72,21 @@ def test_products_that_share_a_scale_and_swap_rows_and_columns_are_two_kernels()
 
 
 @pytest.mark.board
+def test_a_product_and_a_sum_over_its_depth_are_two_kernels():
+    """The gradients of a product and of a quotient by a row: both sum over as many elements."""
+    torch.manual_seed(0)
+    inputs = torch.randn(33, 33), torch.randn(33, 33, 1), torch.randn(1, 33)
+    gradients = []
+    for run in (lambda f: f, lambda f: torch.compile(f, backend="rvv")):
+        x, y, z = (t.clone().requires_grad_() for t in inputs)
+        results = run(lambda x, y, z: (torch.matmul(x, y) / 5, y / (z.abs() + 1)))(x, y, z)
+        sum(r.square().sum() for r in results).backward()
+        gradients.append([t.grad for t in (x, y, z)])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.board
 def test_operands_scaled_by_a_number_in_memory():
     """A number has neither rows nor columns, whichever operand it is a part of."""
     torch.manual_seed(0)

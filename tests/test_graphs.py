@@ -144,6 +144,15 @@ def test_gradients_of_means_over_windows_that_end_with_the_image(kernel, stride,
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_padding_around_what_is_read_by_an_index(rvv):
+    """Where there is padding no index is read, and what stands for it is a number of the index's type."""
+    x, i, b = torch.randn(5, 40), torch.tensor([7]), torch.tensor([True])
+    for value in (0.0, 1.5, -2.0, float("-inf")):
+        check(rvv, lambda x, i, v=value: F.pad(x.index_select(1, i), [2, 0], value=v), x, i)
+        check(rvv, lambda x, b, v=value: F.pad(torch.where(b, x, -x), [1, 1], value=v), x, b)
+    check(rvv, lambda i, b: (F.pad(i, [1, 1], value=3), F.pad(b, [1, 1], value=True)), i, b)
+
+
 def test_gathers_and_scatters(rvv):
     x, i = torch.randn(50, 9), torch.randint(0, 50, (33,))
     j = torch.randint(0, 9, (50, 4))

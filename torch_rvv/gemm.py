@@ -84,11 +84,15 @@ def is_product(features: Any) -> bool:
     )
 
 
-def one_shape(*nodes: Any) -> bool:
-    """Whether all products among what is to be one kernel have the same rows, columns and depth: Inductor's own check
-    takes 64 x 128 for 128 x 64, whose loops cannot be shared."""
-    products = [n for node in nodes for n in node.get_nodes() if n.is_reduction() and n.is_native_matmul()]
-    return len({tuple(map(tuple, n.get_ranges())) for n in products}) <= 1
+def one_kernel(*nodes: Any) -> bool:
+    """Whether products among what is to be one kernel can be: all of the same rows, columns and depth, and no other
+    reduction beside them. Inductor's own check takes 64 x 128 for 128 x 64, whose loops cannot be shared, and a sum
+    over the depth for a product."""
+    reductions = [n for node in nodes for n in node.get_nodes() if n.is_reduction()]
+    products = [n for n in reductions if n.is_native_matmul()]
+    return not products or (
+        len(products) == len(reductions) and len({tuple(map(tuple, n.get_ranges())) for n in products}) == 1
+    )
 
 
 def shares_rows(features: Any) -> bool:

@@ -6,12 +6,14 @@ wrappers stand in only while a compile of ours is under way in the same thread.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, cast
 
 import sympy
+import torch
 from torch._inductor import ir
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import common
@@ -144,10 +146,22 @@ class RvvKernel(TritonKernel):
     def indexing(self, index: Any, **keywords: Any) -> Any:
         # One element, which Inductor spreads over the whole block: an operand of a product has no columns, or no rows.
         found = super().indexing(index, **keywords)
-        if self.is_native_matmul and is_sympy_integer_like(index) and isinstance(found, IndexingOptions):
-            ones = ("1",) * self.triton_tensor_ndim()
+        single = is_sympy_integer_like(index) and isinstance(found, IndexingOptions) and found.expand_shape
+        if self.is_native_matmul and self.inside_reduction and single:
+            ones = ("1",) * len(found.expand_shape)
             return replace(found, expand_str=f"[{', '.join(ones)}]", expand_shape=ones, mask_vars=OrderedSet())
         return found
+
+    def load(self, name: str, index: Any) -> Any:
+        # What stands for what is masked off is a float where the result is one; an index on the way to it is not.
+        held, dtype = self._load_other, V.graph.get_dtype(name)
+        if isinstance(held, float) and not dtype.is_floating_point:
+            whole = int(held) if math.isfinite(held) else 0
+            self._load_other = bool(whole) if dtype == torch.bool else whole
+        try:
+            return super().load(name, index)
+        finally:
+            self._load_other = held
 
     def store(self, name: str, index: Any, value: Any, mode: Any = None) -> None:
         # The one result of a row that is a program of its own: Inductor takes it for as many as the row has elements,
@@ -231,10 +245,10 @@ class RvvScheduling(TritonScheduling):
         return name
 
     def can_fuse_vertical(self, node1: Any, node2: Any) -> bool:
-        return bool(gemm.one_shape(node1, node2) and super().can_fuse_vertical(node1, node2))
+        return bool(gemm.one_kernel(node1, node2) and super().can_fuse_vertical(node1, node2))
 
     def can_fuse_horizontal(self, node1: Any, node2: Any) -> bool:
-        return bool(gemm.one_shape(node1, node2) and super().can_fuse_horizontal(node1, node2))
+        return bool(gemm.one_kernel(node1, node2) and super().can_fuse_horizontal(node1, node2))
 
     @classmethod
     def create_tiling(cls, pw_tiling: Sequence[Any], reduction_tiling: Sequence[Any]) -> Any:
