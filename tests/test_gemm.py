@@ -99,6 +99,8 @@ def test_operands_scaled_by_a_number_in_memory():
         lambda x, w, s: torch.bmm(x[None].expand(3, 20, 40) * s, w[None].expand(3, 40, 30)),
         lambda x, w, s: torch.nn.functional.pad(x * s, (1, 1)) @ torch.nn.functional.pad(w * s, (0, 0, 1, 1)),
         lambda x, w, s: torch.cat([x[:, :20] * s, s.expand(20, 20)], 1) @ w,
+        lambda x, w, s: torch.nn.functional.pad(s.expand(20, 38), (1, 1), value=2.0) @ w,
+        lambda x, w, s: x @ torch.nn.functional.pad(s.expand(38, 28), (1, 1, 1, 1)),
     ):
         agree(product, x, w, s)
 

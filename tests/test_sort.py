@@ -165,6 +165,12 @@ def test_other_dimensions_and_layouts(rvv):
 
 
 @pytest.mark.board
+def test_a_size_that_the_function_itself_names(rvv):
+    order = rvv(lambda: torch.rand(6, 16).argsort(1))()
+    assert torch.equal(order.sort(1)[0], torch.arange(16).expand(6, 16))
+
+
+@pytest.mark.board
 def test_keys_that_are_alike_stay_in_order(rvv):
     for x in (torch.zeros(9, 300), torch.zeros(700, dtype=torch.int64), torch.full((2000,), float("nan"))):
         torch._dynamo.reset()

@@ -6,34 +6,24 @@ wrappers stand in only while a compile of ours is under way in the same thread.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import sympy
-import torch
 from torch._inductor import ir
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import common
-from torch._inductor.codegen.triton import (
-    FixedTritonConfig,
-    IndexingOptions,
-    TritonCSEVariable,
-    TritonKernel,
-    TritonScheduling,
-    is_sympy_integer_like,
-)
+from torch._inductor.codegen.triton import FixedTritonConfig, TritonKernel, TritonScheduling
 from torch._inductor.graph import GraphLowering
 from torch._inductor.runtime.hints import ReductionHint
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
-from torch.utils._ordered_set import OrderedSet
 
 from torch_rvv import columns, gemm, sorts
 from torch_rvv.fxgraph import RvvPythonWrapper, RvvWrapper
 from torch_rvv.graphcache import KeyPass
+from torch_rvv.kernel import RvvKernel
 from torch_rvv.runtime import record
 from torch_rvv.runtime.context import placed
 
@@ -51,9 +41,6 @@ SCANNED_ROWS = 8
 SORTED_ROWS, SORTED_LENGTH = 16, 512
 # Columns of a row times a matrix: a program reads whole cache lines, and more than one vector of them at a time.
 SHARING_COLUMNS = 512
-# What Inductor calls to sort, and where ours is.
-SORT = "triton_helpers.sort_with_index"
-OUR_SORT = "from torch_rvv.plugin.sorting import sort_with_index"
 # What a dynamic size is taken to be at least.
 UNKNOWN_SIZE = 1024
 
@@ -131,56 +118,6 @@ def block_sizes(tiling: dict[str, Any], persistent: bool, inner: bool, least: in
         blocks[f"{prefix.upper()}BLOCK"] = size = min(rows, cap)
         left = max(1, left // size)
     return blocks
-
-
-class RvvKernel(TritonKernel):
-    """TritonKernel that knows which rows of a reduction there are: an index that is computed from the result is then
-    checked for those only, and not for what a block has too many. And that a block of one is never past the end."""
-
-    def _has_constant_mask(self, tree: Any) -> bool:
-        # Inductor masks sizes below 16 of products, which are not always tl.dot's.
-        held = self.fixed_config
-        one = held is not None and "ZBLOCK" in held and held["ZBLOCK"] == 1
-        return (self.is_native_matmul and tree.prefix == "z" and one) or super()._has_constant_mask(tree)
-
-    def indexing(self, index: Any, **keywords: Any) -> Any:
-        # One element, which Inductor spreads over the whole block: an operand of a product has no columns, or no rows.
-        found = super().indexing(index, **keywords)
-        single = is_sympy_integer_like(index) and isinstance(found, IndexingOptions) and found.expand_shape
-        if self.is_native_matmul and self.inside_reduction and single:
-            ones = ("1",) * len(found.expand_shape)
-            return replace(found, expand_str=f"[{', '.join(ones)}]", expand_shape=ones, mask_vars=OrderedSet())
-        return found
-
-    def load(self, name: str, index: Any) -> Any:
-        # What stands for what is masked off is a float where the result is one; an index on the way to it is not.
-        held, dtype = self._load_other, V.graph.get_dtype(name)
-        if isinstance(held, float) and not dtype.is_floating_point:
-            whole = int(held) if math.isfinite(held) else 0
-            self._load_other = bool(whole) if dtype == torch.bool else whole
-        try:
-            return super().load(name, index)
-        finally:
-            self._load_other = held
-
-    def store(self, name: str, index: Any, value: Any, mode: Any = None) -> None:
-        # The one result of a row that is a program of its own: Inductor takes it for as many as the row has elements,
-        # which adds it up as often.
-        if mode == "atomic_add" and self.no_x_dim and not self.inside_reduction:
-            value.shape = ("1",)
-        super().store(name, index, value, mode)
-
-    def codegen_kernel(self, name: str | None = None) -> str:
-        # Inductor's own sort is a network of steps that each move a whole block.
-        code = str(super().codegen_kernel(name))
-        return f"{OUR_SORT}\n{code.replace(SORT, SORT.split('.')[-1])}" if SORT in code else code
-
-    def reduction(self, *args: Any, **kwargs: Any) -> Any:
-        result = super().reduction(*args, **kwargs)
-        rows = [tree.mask_name() for tree in self.range_trees if not tree.prefix.startswith("r")]
-        for variable in result if isinstance(result, tuple) else (result,):
-            cast(TritonCSEVariable, variable).mask_vars.update(rows)
-        return result
 
 
 class RvvChoices(InductorChoices):

@@ -8,13 +8,14 @@ Longer rows are selected from by aten, which does not sort what nobody asks for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any
 
+import sympy
 import torch
 from torch._inductor import config, lowering
-from torch._inductor.virtualized import V
 
 from torch_rvv.runtime.context import placed
 
@@ -28,12 +29,10 @@ def _ours(most: int, of_all: bool, x: Any, dim: int) -> bool:
     """Whether the rows along a dimension, or all elements as one row, are of a known size and short enough."""
     size = x.get_size()
     dims = range(len(size)) if of_all else [dim % len(size)] if size else []
-    length = 1
-    for d in dims:
-        if not V.graph.sizevars.statically_known_true(size[d] <= most) or not size[d].is_number:
-            return False
-        length *= int(size[d])
-    return 0 < length <= most
+    lengths = [size[d] for d in dims]
+    if not all(isinstance(n, int | sympy.Integer) for n in lengths):
+        return False
+    return 0 < math.prod(int(n) for n in lengths) <= most
 
 
 def _sorting(operator: Any, most: int) -> Callable[..., Any]:

@@ -1,0 +1,76 @@
+"""Inductor's writer of Triton kernels, mended where what it writes is wrong, refused by Triton, or slow for us.
+
+Each method says of what, and does nothing else; RvvScheduling (inductor.py) has Inductor use it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch._inductor.codegen.triton import (
+    IndexingOptions,
+    TritonCSEVariable,
+    TritonKernel,
+    is_sympy_integer_like,
+)
+from torch._inductor.virtualized import V
+from torch.utils._ordered_set import OrderedSet
+
+# What Inductor calls to sort, and where ours is.
+SORT = "triton_helpers.sort_with_index"
+OUR_SORT = "from torch_rvv.plugin.sorting import sort_with_index"
+
+
+class RvvKernel(TritonKernel):
+    """TritonKernel with what it lacks here."""
+
+    def _has_constant_mask(self, tree: Any) -> bool:
+        # A block of one is never past the end; Inductor masks sizes below 16 of products, even where no tl.dot is.
+        held = self.fixed_config
+        one = held is not None and "ZBLOCK" in held and held["ZBLOCK"] == 1
+        return (self.is_native_matmul and tree.prefix == "z" and one) or super()._has_constant_mask(tree)
+
+    def indexing(self, index: Any, **keywords: Any) -> Any:
+        # One element, which Inductor spreads over the whole block: an operand of a product has no columns, or no rows.
+        found = super().indexing(index, **keywords)
+        single = is_sympy_integer_like(index) and isinstance(found, IndexingOptions) and found.expand_shape
+        if self.is_native_matmul and self.inside_reduction and single:
+            ones = ("1",) * len(found.expand_shape)
+            masks = OrderedSet([self._load_mask] if self._load_mask else [])
+            return replace(found, expand_str=f"[{', '.join(ones)}]", expand_shape=ones, mask_vars=masks)
+        return found
+
+    def load(self, name: str, index: Any) -> Any:
+        # What stands for what is masked off is a float where the result is one; an index on the way to it is not.
+        held, dtype = self._load_other, V.graph.get_dtype(name)
+        if isinstance(held, float) and not dtype.is_floating_point:
+            whole = int(held) if math.isfinite(held) else 0
+            self._load_other = bool(whole) if dtype == torch.bool else whole
+        try:
+            return super().load(name, index)
+        finally:
+            self._load_other = held
+
+    def store(self, name: str, index: Any, value: Any, mode: Any = None) -> None:
+        # The one result of a row that is a program of its own: Inductor takes it for as many as the row has elements,
+        # which adds it up as often.
+        if mode == "atomic_add" and self.no_x_dim and not self.inside_reduction:
+            value.shape = ("1",)
+        super().store(name, index, value, mode)
+
+    def codegen_kernel(self, name: str | None = None) -> str:
+        # Inductor's own sort is a network of steps that each move a whole block.
+        code = str(super().codegen_kernel(name))
+        return f"{OUR_SORT}\n{code.replace(SORT, SORT.split('.')[-1])}" if SORT in code else code
+
+    def reduction(self, *args: Any, **kwargs: Any) -> Any:
+        # Which rows there are: an index that is computed from the result is checked for those only, and not for what a
+        # block has too many.
+        result = super().reduction(*args, **kwargs)
+        rows = [tree.mask_name() for tree in self.range_trees if not tree.prefix.startswith("r")]
+        for variable in result if isinstance(result, tuple) else (result,):
+            cast(TritonCSEVariable, variable).mask_vars.update(rows)
+        return result
