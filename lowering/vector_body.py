@@ -103,7 +103,11 @@ class Strip:
     def _scalar_step(self, value: Value) -> str:
         if isinstance(value.step, str):
             return value.step
-        return self._once(("step", value.step, value.elem), 0, f"arith.constant {value.step} : {value.elem}")
+        step = value.step
+        if value.elem[1:].isdigit():  # As the lanes themselves it wraps around, at the width of its type.
+            half = 1 << int(value.elem[1:]) - 1
+            step = (step + half) % (2 * half) - half
+        return self._once(("step", step, value.elem), 0, f"arith.constant {step} : {value.elem}")
 
     def _once(self, key: object, level: int, text: str) -> str:
         writer = self.writers[level]
