@@ -24,6 +24,7 @@ LONGEST, LONGEST_ALONE = 512, 64
 
 
 def sort(graph: Graph, op: Any) -> Sequence[Node] | None:
+    """The keys in scratch memory, put in order there."""
     keys, length = graph.operands(op)
     if keys.shape is None or graph.lanes is not None or keys.elem != "i64":
         return None

@@ -43,6 +43,21 @@ def test_a_checked_index_is_clamped_in_32_bits_and_checked_where_it_is_used():
 
 
 @pytest.mark.ir
+@pytest.mark.parametrize(("mask", "narrow"), [("63", True), ("-64", False)])
+def test_an_index_that_is_masked_by_a_number_has_32_bits(mask, narrow):
+    start, end = HEAD.index("    %moved"), HEAD.index("    %ps")
+    body = (
+        HEAD[:start]
+        + f"""    %m = arith.constant dense<{mask}> : tensor<64xi64>
+    %t = arith.andi %x, %m : tensor<64xi64>
+"""
+        + HEAD[end:]
+    )
+    text, _ = linalg(body, ARGUMENTS)
+    assert ("index_castui" in text and "memref<64xf32" in text) == narrow
+
+
+@pytest.mark.ir
 def test_an_index_that_is_for_more_than_addresses_is_checked_first_as_it_is():
     text, _ = linalg(
         HEAD

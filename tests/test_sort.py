@@ -59,6 +59,15 @@ def test_short_rows_are_sorted_side_by_side_and_long_ones_along():
 
 
 @pytest.mark.ir
+def test_keys_are_loaded_whole():
+    """Not in halves, as by MLIR's own layout of data."""
+    text = KERNEL.replace("SIZE", "1024").replace("LENGTH", "1000").replace("ELEM", "i64")
+    code = lower(text, CodegenOptions(target=TARGETS["k1"]))[0]["llvm"]
+    loads = [line for line in code.split("\n") if " = load i64, " in line]
+    assert loads and all("align 8" in line for line in loads)
+
+
+@pytest.mark.ir
 def test_keys_of_another_type_are_declined():
     with pytest.raises(torch_rvv.errors.Declined, match="extern_elementwise"):
         linalg(128, 128, "i32")
