@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import pytest
+import sympy
 import torch
 from torch._dynamo.exc import BackendCompilerFailed
+from torch._inductor.virtualized import V
 from torch_rvv.runtime import record
 
 import torch_rvv
+from torch_rvv import inductor
 from torch_rvv.decompositions import LEAST_DEPTH
-from torch_rvv.gemm import FEW_ROWS, Problem, block_sizes, choose
+from torch_rvv.gemm import FEW_ROWS, TRITON_LIMIT, Problem, block_sizes, choose
 
 F64, F32, F16, BF16, I8 = torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int8
 TOLERANCE = {F64: 1e-14, F32: 2e-6, F16: 1e-3, BF16: 8e-3}
@@ -187,6 +193,16 @@ def test_products_are_left_to_aten_where_asked_or_where_there_is_no_kernel():
     assert report.extern and "a type that has no kernel" in str(report)
     with pytest.raises(BackendCompilerFailed, match="nobody by that name"):
         torch_rvv.explain(torch.mm, x, w, options={"gemm": "blas"})
+
+
+@pytest.mark.ir
+def test_blocks_of_several_dimensions_stay_within_tritons_limit():
+    tiling = {"x": sympy.Integer(3), "r0_": sympy.Symbol("s0"), "r1_": sympy.Symbol("s1")}
+    with V.set_graph_handler(SimpleNamespace(sizevars=SimpleNamespace(optimization_hint=lambda *_, **__: 4000))):
+        for inner in (False, True):
+            for wide in ({"x": sympy.Integer(5000)}, {"x": sympy.Integer(5000), "y": sympy.Integer(700)}):
+                blocks = inductor.block_sizes({**tiling, **wide}, persistent=False, inner=inner, least=512)
+                assert 1 < math.prod(blocks.values()) <= TRITON_LIMIT and all(n > 0 for n in blocks.values())
 
 
 @pytest.mark.ir

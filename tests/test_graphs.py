@@ -252,6 +252,18 @@ def test_dynamic_shapes_compile_once_for_many_sizes(rvv):
         torch.testing.assert_close(function(x), (x.softmax(-1) * 2).sum(0), rtol=1e-4, atol=1e-6)
 
 
+def test_a_product_of_dynamic_sizes_with_one_step_of_depth(rvv):
+    """The gradient of its weight sums over two dimensions, neither of a known size."""
+    gradients = []
+    for run in (lambda f: f, lambda f: rvv(f, dynamic=True)):
+        torch.manual_seed(0)
+        x, w = torch.randn(3, 5, 4, requires_grad=True), torch.randn(2, 1, requires_grad=True)
+        run(lambda x, w: F.linear(x[:, :, 1:2], w) * 2)(x, w).square().sum().backward()
+        gradients.append((x.grad, w.grad))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_empty_tensors(rvv):
     check(rvv, lambda x: (x + 1, x.sum(0), x.sum()), torch.randn(0, 5))
 

@@ -6,6 +6,7 @@ wrappers stand in only while a compile of ours is under way in the same thread.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -117,6 +118,9 @@ def block_sizes(tiling: dict[str, Any], persistent: bool, inner: bool, least: in
         )
         blocks[f"{prefix.upper()}BLOCK"] = size = min(rows, cap)
         left = max(1, left // size)
+    if points:  # With two dimensions of a reduction, its floor may come together with theirs.
+        first = f"{points[0].upper()}BLOCK"
+        blocks[first] = max(1, blocks[first] // -(-math.prod(blocks.values()) // gemm.TRITON_LIMIT))
     return blocks
 
 
