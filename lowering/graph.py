@@ -245,7 +245,7 @@ def _known_nonnegative(node: Node) -> bool:
 
 def _most(op: str, args: Sequence[Node], elem: str) -> int | None:
     """The largest value of an integer operation's result, where it is known never to be negative."""
-    if op == "arith.andi":
+    if op == "arith.andi" and elem != "i1":  # Of which 1 is -1, sign-extended.
         known = [a.most for a in args if a.most is not None]
         for a in args:
             constant = a.args[0].poly.constant if a.kind == "splat" and a.args[0].poly is not None else None
