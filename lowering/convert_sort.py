@@ -17,6 +17,7 @@ from typing import Any
 from torch_rvv.lowering.graph import Graph
 from torch_rvv.lowering.nodes import Fill, Node, Sort
 from torch_rvv.lowering.radix import DIGITS, VALUES
+from torch_rvv.lowering.sort import ELEM
 from torch_rvv.lowering.ttir import source_line
 
 # Keys of rows that are sorted side by side, at most, for a strip of them has to stay in the L1 cache; of a row alone.
@@ -26,7 +27,7 @@ LONGEST, LONGEST_ALONE = 512, 64
 def sort(graph: Graph, op: Any) -> Sequence[Node] | None:
     """The keys in scratch memory, put in order there."""
     keys, length = graph.operands(op)
-    if keys.shape is None or graph.lanes is not None or keys.elem != "i64":
+    if keys.shape is None or graph.lanes is not None or keys.elem != ELEM:
         return None
     *outer, size = keys.shape
     if size & (size - 1):

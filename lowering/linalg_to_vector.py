@@ -93,14 +93,10 @@ class ToVector:
             raise LoweringError(f"the vector stage has no form for {op.name}")
         if op.name == "func.call" and callee_of(op) in self.functions:
             raise LoweringError("a combine function outside of a loop body")
-        if op.name == "func.call" and callee_of(op).startswith(scan.CALL):
-            self._scan(op)
-            return
-        if op.name == "func.call" and callee_of(op).startswith(sort.CALL):
-            self._sort(op)
-            return
-        if op.name == "func.call" and callee_of(op) in _CONTEXT_CALLS:
-            _CONTEXT_CALLS[callee_of(op)](self, op)
+        # Calls of one kind have a number behind their name.
+        write = _CALLS.get(callee_of(op).rstrip("0123456789")) if op.name == "func.call" else None
+        if write is not None:
+            write(self, op)
             return
         args = [self.value(v) for v in op.operands]
         elems = [str(r.type) for r in op.results]
@@ -457,7 +453,12 @@ _HANDLERS = {
 }
 
 
-_CONTEXT_CALLS = {"torch_rvv.print": ToVector._print, "torch_rvv.bias": ToVector._bias}
+_CALLS = {
+    "torch_rvv.print": ToVector._print,
+    "torch_rvv.bias": ToVector._bias,
+    scan.CALL: ToVector._scan,
+    sort.CALL: ToVector._sort,
+}
 
 
 def linalg_to_vector(text: str, metadata: dict[str, Any], options: Any) -> str:

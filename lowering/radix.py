@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch_rvv.lowering.operations import Operations, bits_of
-from torch_rvv.lowering.sort import Keys
+from torch_rvv.lowering.sort import ELEM, Keys
 from torch_rvv.lowering.strips import StripWriter
 from torch_rvv.lowering.values import View
 from torch_rvv.lowering.writer import Writer
@@ -31,8 +31,8 @@ class Radix(StripWriter):
     """Writes one sort into `writer`. counts: the address of the first count."""
 
     def __init__(self, keys: Keys, counts: View, operations: Operations, writer: Writer, lmul: int | None):
-        self.keys, self.elem, self.table, self.lmul = keys, keys.view.elem, counts.base, lmul or LMUL
-        super().__init__(operations, writer, self.lmul * 64 // bits_of(self.elem))
+        self.keys, self.table, self.lmul = keys, counts.base, lmul or LMUL
+        super().__init__(operations, writer, self.lmul * 64 // bits_of(ELEM))
         self.counts = self._address(self.table)
 
     def write(self, spare: View) -> None:
@@ -54,7 +54,7 @@ class Radix(StripWriter):
         ):
             table = self._element(self.counts, digit, 4 * VALUES)
             bit = w.op(f"arith.addi {self._times(digit, 8)}, {w.constant(FIRST_BIT)} : index")
-            alike = self._load(self._element(table, self._digit(self._load(source, "i64"), bit), 4), "i32")
+            alike = self._load(self._element(table, self._digit(self._load(source, ELEM), bit), 4), "i32")
             length = w.op(f"arith.constant {self.keys.length} : i32")
             passed, several = w.fresh("if"), w.op(f"arith.cmpi ne, {alike}, {length} : i32")
             with w.block(f"{passed}:2 = scf.if {several} -> ({types}) {{", "} else {"):
@@ -65,25 +65,25 @@ class Radix(StripWriter):
             w.line(f"scf.yield {passed}#0, {passed}#1 : {types}")
         away = w.op(f"arith.cmpi ne, {result}#0, {place} : index")
         with w.block(f"scf.if {away} {{"), self.strips(w.constant(self.keys.length)) as (first, evl):
-            values = self.memory(self.elem, self._pointer_of(self._element(f"{result}#0", first, 8)), 1, evl)
-            self.memory(self.elem, self._pointer_of(self._element(place, first, 8)), 1, evl, values)
+            values = self.memory(ELEM, self._pointer_of(self._element(f"{result}#0", first, 8)), 1, evl)
+            self.memory(ELEM, self._pointer_of(self._element(place, first, 8)), 1, evl, values)
 
     def _count(self, place: str) -> None:
         w = self.w
         tables = [self._sum(self.counts, w.constant(4 * VALUES * digit)) for digit in range(DIGITS)]
         bits = [w.constant(FIRST_BIT + 8 * digit) for digit in range(DIGITS)]
         with self.loop(self.keys.length) as i:
-            key = self._load(self._element(place, i, 8), "i64")
+            key = self._load(self._element(place, i, 8), ELEM)
             # Four different counts: none waits for another.
             cells = [self._element(table, self._digit(key, bit), 4) for table, bit in zip(tables, bits, strict=True)]
             for cell, held in zip(cells, [self._load(cell, "i32") for cell in cells], strict=True):
                 self._store(self._next(held), cell, "i32")
 
     def _clear(self) -> None:
-        w, kind = self.w, self.kind_of(self.elem)
+        w, kind = self.w, self.kind_of(ELEM)
         zero = w.op(f"arith.constant dense<0> : {kind}")
         with self.strips(w.constant(DIGITS * VALUES // 2)) as (first, evl):
-            self.memory(self.elem, self.beyond(self.table, first, self.elem), 1, evl, zero)
+            self.memory(ELEM, self.beyond(self.table, first, ELEM), 1, evl, zero)
 
     def _pass(self, source: str, target: str, table: str, bit: str) -> None:
         """Keys in the order of a byte: how many there are of a value becomes where the next one goes."""
@@ -105,7 +105,7 @@ class Radix(StripWriter):
     def _move(self, source: str, target: str, table: str, bit: str, first: str, count: int) -> None:
         """So many keys to where they belong, one after the other, but read and taken apart before that."""
         start = self._element(source, first, 8)
-        keys = [self._load(self._sum(start, self.w.constant(8 * n)), "i64") for n in range(count)]
+        keys = [self._load(self._sum(start, self.w.constant(8 * n)), ELEM) for n in range(count)]
         cells = [self._element(table, self._digit(key, bit), 4) for key in keys]
         places = []
         for cell in cells:
@@ -113,7 +113,7 @@ class Radix(StripWriter):
             self._store(self._next(held), cell, "i32")
         for key, held in zip(keys, places, strict=True):
             place = self.w.op(f"arith.index_castui {held} : i32 to index")
-            self._store(key, self._element(target, place, 8), "i64")
+            self._store(key, self._element(target, place, 8), ELEM)
 
     def _next(self, count: str) -> str:
         return self.w.op(f"arith.addi {count}, {self.w.op('arith.constant 1 : i32')} : i32")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch_rvv.lowering.values import View
 
 CALL = "torch_rvv.sort"
+ELEM = "i64"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any
 
 from torch_rvv.lowering.operations import Operations, bits_of
-from torch_rvv.lowering.sort import Keys
+from torch_rvv.lowering.sort import ELEM, Keys
 from torch_rvv.lowering.strips import StripWriter
 from torch_rvv.lowering.writer import Writer
 
@@ -65,8 +65,8 @@ class Network(StripWriter):
     """Writes one sort into `writer`."""
 
     def __init__(self, keys: Keys, operations: Operations, writer: Writer, lmul: int | None):
-        self.keys, self.elem, self.lmul = keys, keys.view.elem, min(lmul or LMUL, LMUL)
-        super().__init__(operations, writer, self.lmul * 64 // bits_of(self.elem))
+        self.keys, self.lmul = keys, min(lmul or LMUL, LMUL)
+        super().__init__(operations, writer, self.lmul * 64 // bits_of(ELEM))
 
     def write(self) -> None:
         """The strips of rows."""
@@ -110,15 +110,15 @@ class Network(StripWriter):
 
     def _exchange(self, base: str, lines: Sequence[tuple[str, range]], width: int, pairs: Pairs, evl: str) -> None:
         """Load lines, put pairs of them in order, and store them. lines: a line's number and distances from there."""
-        w, kind, ends = self.w, self.kind_of(self.elem), []
+        w, kind, ends = self.w, self.kind_of(ELEM), []
         for line, distances in lines:
-            first = self.beyond(base, w.op(f"arith.muli {line}, {w.constant(width)} : index"), self.elem)
-            ends += [self.beyond(first, w.constant(n * width), self.elem) if n else first for n in distances]
-        values = [self.memory(self.elem, end, 1, evl) for end in ends]
+            first = self.beyond(base, w.op(f"arith.muli {line}, {w.constant(width)} : index"), ELEM)
+            ends += [self.beyond(first, w.constant(n * width), ELEM) if n else first for n in distances]
+        values = [self.memory(ELEM, end, 1, evl) for end in ends]
         for i, j in pairs:
             values[i], values[j] = (w.op(f"arith.{op} {values[i]}, {values[j]} : {kind}") for op in ("minui", "maxui"))
         for end, value in zip(ends, values, strict=True):
-            self.memory(self.elem, end, 1, evl, value)
+            self.memory(ELEM, end, 1, evl, value)
 
 
 def write(keys: Keys, operations: Operations, writer: Writer, lmul: int | None) -> dict[str, Any]:

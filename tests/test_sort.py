@@ -7,11 +7,13 @@ import random
 
 import pytest
 import torch
+from torch._inductor import config, lowering
 from torch_rvv.lowering import convert_sort, sortnetwork
 from torch_rvv.lowering.pipeline import lower
 
 import torch_rvv
 from tests.conftest import sample
+from torch_rvv import sorts
 from torch_rvv.knobs import CodegenOptions
 from torch_rvv.target import TARGETS
 
@@ -208,6 +210,17 @@ def test_selections_are_a_sort_and_its_first(rvv, shape):
 def test_selections_from_long_rows_are_atens(rvv):
     report = torch_rvv.explain(lambda x: x.topk(2), torch.randn(2, 3000))
     assert list(report.extern) == ["aten.topk.default"]
+
+
+@pytest.mark.ir
+def test_a_compile_that_is_not_ours_keeps_its_own_choice(monkeypatch):
+    operator, seen = torch.ops.aten.topk.default, []
+    monkeypatch.setitem(lowering.lowerings, operator, lambda *_: seen.append(config.triton.decompose_sort_ops))
+    lower_topk = sorts._sorting(operator, sorts.SELECTED)
+    for own in (True, False):
+        with config.patch({"triton.decompose_sort_ops": own}):
+            lower_topk(None, 2)
+    assert seen == [True, False]
 
 
 @pytest.mark.board

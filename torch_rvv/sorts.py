@@ -42,8 +42,10 @@ def _sorting(operator: Any, most: int) -> Callable[..., Any]:
 
     @wraps(theirs)
     def lower(*args: Any, **kwargs: Any) -> Any:
+        if not placed():
+            return theirs(*args, **kwargs)
         given = {**dict(zip(names, args, strict=False)), **kwargs}
-        ours = placed() and _ours(most, operator == aten.median.default, args[0], given.get("dim", -1))
+        ours = _ours(most, operator == aten.median.default, args[0], given.get("dim", -1))
         with config.patch({"triton.decompose_sort_ops": ours}):
             return theirs(*args, **kwargs)
 
