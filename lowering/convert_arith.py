@@ -26,7 +26,7 @@ from torch_rvv.lowering.vecmath import FUNCTIONS
 from torch_rvv.errors import Declined
 
 _ARITH = """addf addi andi ceildivsi ceildivui cmpf cmpi divf divsi divui extf extsi extui floordivsi fptosi fptoui
- maximumf maxnumf maxsi maxui minimumf minnumf minsi minui mulf muli negf ori remf remsi remui shli shrsi
+ maximumf maxnumf maxsi maxui minimumf minnumf minsi minui mulf muli negf remf remsi remui shli shrsi
  shrui sitofp subf subi truncf trunci uitofp xori bitcast index_cast index_castui"""
 _MATH = """absf absi acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh ctlz ctpop cttz erf erfc exp
  exp2 expm1 floor fma fpowi log log10 log1p log2 powf round roundeven rsqrt sin sinh sqrt tan tanh trunc"""
@@ -42,6 +42,32 @@ def _same(graph: Graph, op: Any) -> Sequence[Node] | None:
 
 for _name in SAME:
     rule(_name)(_same)
+
+
+@rule("arith.ori")
+def either(graph: Graph, op: Any) -> Sequence[Node] | None:
+    """As any operation of one name, but where a NaN of the first side of a comparison with a constant is asked for as
+    well, as Inductor's maximum and minimum do: that is one comparison (unordered), of two."""
+    compared, is_nan = graph.operands(op)
+    found = _ORDERED.search(str(compared.attr)) if compared.op == is_nan.op == "arith.cmpf" else None
+    if found and _NOT_EQUAL in is_nan.attr[0] and _is_number(compared.args[1]):
+        if is_nan.args[0] is is_nan.args[1] is compared.args[0]:
+            unordered = f"predicate = {int(found[1]) + 7} : i64"
+            return [graph.map("arith.cmpf", compared.args, "i1", unordered)]
+    return _same(graph, op)
+
+
+# Predicates ogt, oge, olt, ole, whose unordered twins are seven further on; une.
+_ORDERED, _NOT_EQUAL = re.compile(r"predicate = ([2-5]) : i64"), "predicate = 13 : i64"
+
+
+def _is_number(node: Node) -> bool:
+    """Whether every element is one constant that is known to be no NaN."""
+    text = node.args[0].attr if node.kind == "splat" else None
+    try:
+        return isinstance(text, str) and not math.isnan(float(text))
+    except ValueError:  # Infinities and NaNs are printed as their bits.
+        return False
 
 
 @rule("arith.constant")

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch_rvv.lowering import bodyreads
 from torch_rvv.lowering.lmul import VLEN
-from torch_rvv.lowering.operations import bits_of
+from torch_rvv.lowering.mlir import integer
+from torch_rvv.lowering.operations import NATIVE_MATH, bits_of
 from torch_rvv.lowering.values import View
 from torch_rvv.lowering.vector_body import SCALAR_ONLY
 
@@ -72,6 +73,8 @@ def walk_body(block: Any) -> Iterator[Any]:
 
 
 MOST_LMUL = 8
+# Operations that take as long as many others.
+COSTLY = frozenset({"arith.divf", "arith.remf", "math.sqrt", "math.rsqrt", "func.call"})
 # What a strip costs besides its elements, in loads of an element of many side by side.
 STRIP = 40
 # An element's cost by how it moves from lane to lane: not at all, to the next one, farther, or anywhere.
@@ -106,7 +109,7 @@ def _cost(stride: str | int | None) -> float:
 
 def loop_order(nest: Nest, vector: int | None) -> list[int]:
     """Loop dimensions, outermost first. Lanes of short rows stand outside of everything: what depends on them alone,
-    as their number and masks do, is then worked out once."""
+    as their number and masks do, is then worked out once. So do lanes outside of rows that all work out the same."""
     dims = range(len(nest.sizes))
     outer = [d for d in dims if d not in nest.reductions and d != vector]
     inner = [d for d in dims if d in nest.reductions and d != vector]
@@ -114,7 +117,28 @@ def loop_order(nest: Nest, vector: int | None) -> list[int]:
         return outer + inner
     if vector in nest.reductions:
         return outer + inner + [vector]
-    return [vector, *outer, *inner] if _one_strip(nest, vector) else [*outer, vector, *inner]
+    if _one_strip(nest, vector):
+        return [vector, *outer, *inner]
+    alike = _alike(nest, vector)
+    return [*(d for d in outer if d not in alike), vector, *(d for d in outer if d in alike), *inner]
+
+
+def _alike(nest: Nest, vector: int) -> set[int]:
+    """Dimensions along which a function of lanes is the same: cos(x[j]) * y[i, j] along i."""
+    depends: dict[Any, frozenset[int]] = {
+        o.argument: frozenset(d for d in o.dims if o.stride(d) != 0) for o in nest.operands
+    }
+    found: set[int] = set()
+    for op in walk_body(nest.block):
+        on = frozenset().union(*(depends.get(v, frozenset()) for v in op.operands))
+        if op.name == "linalg.index":
+            on = frozenset({integer(op, "dim")})
+        if op.regions or op.name == "memref.store":
+            return set()  # What a branch depends on is not followed here, and stores keep their order.
+        depends.update(dict.fromkeys(op.results, on))
+        if vector in on and (op.name in COSTLY or (op.name.startswith("math.") and op.name not in NATIVE_MATH)):
+            found |= {d for d, size in enumerate(nest.most) if d not in on and size != 1}
+    return found - nest.reductions
 
 
 def _one_strip(nest: Nest, dim: int) -> bool:

@@ -208,6 +208,27 @@ def test_a_reduction_whose_mask_hides_another_value_keeps_the_select():
     assert "arith.select" in text
 
 
+LARGEST = """
+    %x = tt.load %pp, %m : tensor<256x!tt.ptr<f32>>
+    %c = arith.constant dense<OTHER> : tensor<256xf32>
+    %more = arith.cmpf ogt, %x, %c : tensor<256xf32>
+    %nan = arith.cmpf une, %x, %x : tensor<256xf32>
+    %mask = arith.ori %more, %nan : tensor<256xi1>
+    %y = arith.select %mask, %x, %c : tensor<256xi1>, tensor<256xf32>
+    tt.store %qp, %y, %m : tensor<256x!tt.ptr<f32>>"""
+
+
+def test_a_comparison_with_a_number_or_a_nan_is_one_comparison():
+    text, _ = linalg(BLOCK + LARGEST.replace("OTHER", "6.0"))
+    assert "predicate = 9" in text and "arith.ori" not in text
+
+
+@pytest.mark.parametrize("other", ["0x7FC00000", "0xFF800000"])
+def test_a_comparison_with_what_may_be_a_nan_stays(other):
+    text, _ = linalg(BLOCK + LARGEST.replace("OTHER", other))
+    assert "predicate = 2" in text and "arith.ori" in text
+
+
 def test_a_store_between_a_load_and_its_use_materialises_the_load():
     body = (
         BLOCK
@@ -401,3 +422,34 @@ def test_a_combine_function_with_an_effect_is_declined():
       tt.reduce.return %c : i32
     }) : (tensor<256xi32>) -> i32"""
         )
+
+
+ROWS = """
+    %c = arith.constant dense<64> : tensor<32x1xi32>
+    %r = tt.make_range {end = 32 : i32, start = 0 : i32} : tensor<32xi32>
+    %rows = tt.expand_dims %r {axis = 1 : i32} : tensor<32xi32> -> tensor<32x1xi32>
+    %k = tt.make_range {end = 512 : i32, start = 0 : i32} : tensor<512xi32>
+    %columns = tt.expand_dims %k {axis = 0 : i32} : tensor<512xi32> -> tensor<1x512xi32>
+    %ps = tt.splat %p : !tt.ptr<f32> -> tensor<1x512x!tt.ptr<f32>>
+    %pp = tt.addptr %ps, %columns : tensor<1x512x!tt.ptr<f32>>, tensor<1x512xi32>
+    %x = tt.load %pp : tensor<1x512x!tt.ptr<f32>>
+    %root = OPERATION %x : tensor<1x512xf32>
+    %wide = tt.broadcast %root : tensor<1x512xf32> -> tensor<32x512xf32>
+    %starts = arith.muli %rows, %c : tensor<32x1xi32>
+    %a = tt.broadcast %starts : tensor<32x1xi32> -> tensor<32x512xi32>
+    %b = tt.broadcast %columns : tensor<1x512xi32> -> tensor<32x512xi32>
+    %at = arith.addi %a, %b : tensor<32x512xi32>
+    %qs = tt.splat %q : !tt.ptr<f32> -> tensor<32x512x!tt.ptr<f32>>
+    %qp = tt.addptr %qs, %at : tensor<32x512x!tt.ptr<f32>>, tensor<32x512xi32>
+    %old = tt.load %qp : tensor<32x512x!tt.ptr<f32>>
+    %y = arith.mulf %old, %wide : tensor<32x512xf32>
+    tt.store %qp, %y : tensor<32x512x!tt.ptr<f32>>"""
+
+
+@pytest.mark.parametrize("operation, outside", [("math.sqrt", True), ("math.absf", False)])
+def test_what_costs_much_and_is_the_same_for_all_rows_stands_outside_of_their_loop(operation, outside):
+    asm, _, _ = lowered(ROWS.replace("OPERATION", operation))
+    before = asm["vector"].split(f'"{operation}"')[0]
+    # Strips come first: one loop is open where the operation stands, and not two.
+    loops = before.count("scf.while") + before.count("scf.for")
+    assert (loops == 1) == outside, before
