@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from test_gemm import BF16, F16, F32, agree
+from torch._inductor.fx_passes import joint_graph
+from torch_rvv.runtime import record
 
 import torch_rvv
+from torch_rvv import patterns as patterns_
 
 pytestmark = pytest.mark.board
 
@@ -73,3 +78,35 @@ def test_gradients_of_attention():
     ours = torch.autograd.grad(torch.compile(loss, backend="rvv")(q, k, v), (q, k, v))
     for a, b in zip(ours, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, BF16], ids=str)
+@pytest.mark.parametrize("shape", [(2, 5, 6, 7), (3, 5), (2, 5, 9)], ids=str)
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_by_running_statistics(shape, affine, dtype):
+    torch.manual_seed(0)
+    x = torch.randn(shape).to(dtype)
+    mean, var, weight, bias = torch.randn(5), torch.rand(5) + 0.5, torch.randn(5), torch.randn(5)
+    if not affine:
+        agree(lambda x, m, v: F.batch_norm(x, m.to(x.dtype), v.to(x.dtype)), x, mean, var)
+        return
+    agree(lambda x, *of: F.batch_norm(x, *(t.to(x.dtype) for t in of)), x, mean, var, weight, bias)
+
+
+def test_a_softmax_of_scaled_numbers_is_one_pass_here_and_is_left_alone_elsewhere():
+    x = torch.randn(4, 50)
+    x[0, 1], x[1, 2], x[2] = torch.inf, torch.nan, -torch.inf
+
+    def function(x):
+        return (x * 0.125).softmax(-1)
+
+    torch._dynamo.reset()
+    with record.collecting() as graphs:
+        ours = torch.compile(function, backend="rvv")(x)
+    torch.testing.assert_close(ours, function(x), equal_nan=True)
+    assert len(graphs[0].kernels) == 1 and "abs" not in graphs[0].kernels[0].name
+    for entries in (e for patterns in joint_graph.pass_patterns for e in patterns.patterns.values()):
+        for entry in entries:
+            if getattr(entry, "handler", None) in patterns_.SCALED_SOFTMAX:
+                match = SimpleNamespace(kwargs={"other": 2.0})
+                assert entry.extra_check(match)

@@ -1,4 +1,4 @@
-"""Max pooling by one axis after the other, and image edges as branches and bounds."""
+"""Pooling by one axis after the other, and image edges as branches and bounds."""
 
 from __future__ import annotations
 
@@ -86,3 +86,48 @@ def test_positions_keep_a_pool_whole():
     assert pools(lambda x: pool(x, [3, 3], [2, 2], [1, 1], [1, 1], False)[0]) == [[3, 1], [1, 3]]
     assert pools(lambda x: pool(x, [2, 2], [2, 2], [0, 0], [1, 1], False)[0]) == [[2, 2]]
     assert pools(lambda x: pool(x, [1, 3], [1, 2], [0, 1], [1, 1], False)[0]) == [[1, 3]]
+
+
+# kernel, stride, padding, divisor; all of overlapping windows
+AVERAGES = {
+    "3 by 1 padded": (3, 1, 1, None),
+    "3 by 2": (3, 2, 0, None),
+    "oblong": ((3, 5), (2, 1), (1, 2), None),
+    "by a number": (3, 2, 1, 7),
+    "large": (7, 2, 3, None),
+}
+
+
+@pytest.mark.board
+@pytest.mark.parametrize("name", AVERAGES)
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_averages_of_overlapping_windows(name, padded, dtype):
+    kernel, stride, padding, divisor = AVERAGES[name]
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 14, 17).to(dtype)
+
+    def pool(x):
+        return F.avg_pool2d(x, kernel, stride, padding, False, padded, divisor)
+
+    torch._dynamo.reset()
+    with record.collecting() as graphs:
+        ours = torch.compile(pool, backend="rvv")(x)
+    assert len(graphs[0].kernels) >= 2 and not graphs[0].extern
+    bound = 1e-6 if dtype == torch.float32 else 8e-3
+    torch.testing.assert_close(ours.double(), pool(x.double()), rtol=bound, atol=bound)
+
+
+@pytest.mark.board
+def test_averages_with_special_numbers_of_any_size_and_in_three_dimensions():
+    cases = [
+        (lambda x: F.avg_pool2d(x, 3, 1, 1), special(2, 3, 9, 11), False),
+        (lambda x: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False), torch.randn(2, 3, 9, 11), True),
+        (lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True), torch.randn(3, 9, 10), False),
+        (lambda x: F.avg_pool3d(x, 3, 2, 1), torch.randn(1, 2, 7, 8, 9), False),
+        (lambda x: F.avg_pool3d(x, (1, 3, 3), 1, 0), torch.randn(1, 2, 4, 8, 9), False),
+    ]
+    for pool, x, dynamic in cases:
+        torch._dynamo.reset()
+        ours = torch.compile(pool, backend="rvv", dynamic=dynamic)(x)
+        torch.testing.assert_close(ours, pool(x), equal_nan=True)

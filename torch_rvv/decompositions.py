@@ -5,22 +5,23 @@ _int_mm               of uint8 as of int8 with a correction; with one row or col
 convolution           see convolution.py
 attention             see attention.py
 silu                  x * sigmoid(x)
+batch_norm            by running statistics: one fma with two numbers a channel
 var_mean              of nothing: NaN, and the mean as well (Inductor's is 0)
-avg_pool*_backward    with windows that end with the image: Inductor divides by the whole window's size
+avg_pool*             see pooling.py
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._decomp.decompositions import pw_cast_for_opmath
+from torch._inductor.inductor_prims import fma
 
-from torch_rvv import attention, convolution, gemm, grouped
+from torch_rvv import attention, convolution, gemm, grouped, pooling
 from torch_rvv.obstacles import FLOATS
 from torch_rvv.runtime.context import current_placement
 from torch_rvv.stored import stored
@@ -42,7 +43,8 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.cat.default: cat,
         aten.silu.default: silu,
         aten.var_mean.correction: var_mean,
-        **{op: partial(avg_pool_backward, op, d) for op, d in _POOLS.items()},
+        aten._native_batch_norm_legit_no_training.default: batch_norm,
+        **pooling.table(),
     }
     for name, rule in _FOREIGN.items():
         if (found := getattr(torch.ops.transformers, name, None)) is not None:
@@ -175,6 +177,20 @@ def silu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(x)
 
 
+def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, momentum: float,
+               eps: float) -> Any:  # fmt: skip
+    """aten._native_batch_norm_legit_no_training of (N, C, ...), with two numbers a channel as aten has them on CPUs:
+    Inductor's (x - mean) / std * weight + bias is four operations an element."""
+    if x.dtype not in FLOATS:
+        return NotImplemented
+    slope = (var.float() + eps).sqrt().reciprocal()
+    slope = slope if weight is None else slope * weight.float()
+    level = -mean.float() * slope if bias is None else bias.float() - mean.float() * slope
+    slope, level = (t.reshape(-1, *[1] * (x.dim() - 2)).expand_as(x) for t in (slope, level))
+    nothing = x.new_empty(0, dtype=mean.dtype)
+    return fma(x.float(), slope, level).to(x.dtype), nothing, nothing
+
+
 def var_mean(x: Tensor, dim: list[int] | None = None, *, correction: Any = None, keepdim: bool = False) -> Any:
     """aten.var_mean over dims that are known to be empty."""
     axes = {d % max(x.dim(), 1) for d in dim or range(x.dim())}
@@ -183,22 +199,3 @@ def var_mean(x: Tensor, dim: list[int] | None = None, *, correction: Any = None,
     shape = [1 if d in axes else n for d, n in enumerate(x.shape) if keepdim or d not in axes]
     dtypes = x.dtype.to_real() if x.is_complex() else x.dtype, x.dtype
     return tuple(x.new_full(shape, math.nan, dtype=dtype) for dtype in dtypes)
-
-
-_POOLS = {aten.avg_pool2d_backward.default: 2, aten.avg_pool3d_backward.default: 3}
-
-
-def avg_pool_backward(operator: Any, d: int, grad: Tensor, x: Tensor, kernel: list[int], stride: list[int],
-                      padding: list[int], ceil_mode: bool, count_include_pad: bool,
-                      divisor: int | None) -> Any:  # fmt: skip
-    """aten.avg_pool2d_backward and 3d, where the last windows go beyond the padding: each gradient is divided by what
-    its window has of image and padding."""
-    if not ceil_mode or not count_include_pad or divisor is not None:
-        return NotImplemented
-    step, around = (list(stride) or list(kernel)), list(padding) or [0]
-    kernel, step, around = (v * d if len(v) == 1 else list(v) for v in (list(kernel), step, around))
-    for axis, (k, s, p) in enumerate(zip(kernel, step, around, strict=True), grad.dim() - d):
-        begin = torch.arange(grad.shape[axis], device=grad.device) * s - p
-        counted = (begin + k).clamp(max=x.shape[axis] + p) - begin
-        grad = grad * (k / counted).to(grad.dtype).reshape(-1, *[1] * (grad.dim() - 1 - axis))
-    return operator(grad, x, kernel, step, around, True, True, math.prod(kernel))

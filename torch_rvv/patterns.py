@@ -1,4 +1,7 @@
-"""Inductor's patterns, learnt when a graph may hold them.
+"""Inductor's patterns: learnt when a graph may hold them, and those that it is better without.
+
+A softmax of scaled numbers is left as it stands: Inductor scales after the maximum is taken off, works it out both
+ways, and finds out whether all numbers are finite, to choose between them: three passes over a row, where one does.
 
 Before its first graph Inductor traces 142 examples of attention, some four tenths of a second of each process's first
 compile. They look for a softmax that was written out: graphs that have none are as well off without.
@@ -6,6 +9,7 @@ compile. They look for a softmax that was written out: graphs that have none are
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache
 from typing import Any
@@ -34,6 +38,14 @@ def _all_others(input_device: torch.device | None = None) -> None:
     _misc_patterns_init(input_device)
 
 
+SCALED_SOFTMAX = (joint_graph.mul_softmax_pattern, joint_graph.div_softmax_pattern)
+
+
+def _elsewhere(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """A pattern's condition, and that the compile is not ours."""
+    return lambda match: not placed() and check(match)
+
+
 @cache
 def register() -> None:
     """Let our choice stand in for Inductor's while a compile of ours is under way."""
@@ -49,5 +61,9 @@ def register() -> None:
     def lazy_init(input_device: torch.device | None = None) -> Any:
         return (_all_others if _without.get() else all_patterns)(input_device)
 
+    for patterns in joint_graph.pass_patterns:
+        for entry in (entry for entries in patterns.patterns.values() for entry in entries):
+            if getattr(entry, "handler", None) in SCALED_SOFTMAX:
+                entry.extra_check = _elsewhere(entry.extra_check)
     compile_fx.joint_graph_passes = joint_graph_passes
     joint_graph.lazy_init = lazy_init

@@ -22,11 +22,10 @@ from torch.fx import GraphModule, Node
 
 from torch_rvv.calls import call
 from torch_rvv.columns import PRODUCTS, by_column
+from torch_rvv.pooling import SEPARATED, UNROLLED
 
 aten = torch.ops.aten
 max_pool = inductor_prims._low_memory_max_pool_with_offsets
-# Windows of at least so many elements along two axes are separated; Inductor unrolls those of at most so many.
-SEPARATED, UNROLLED = 3, 25
 PURE = {aten.mul.Tensor, aten.sum.dim_IntList, aten.permute.default, aten.t.default, aten.view.default}
 
 
