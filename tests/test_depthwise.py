@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from conftest import assert_same
 from test_gemm import BF16, F16, F32, agree
 
-from torch_rvv import convolution, depthwise
+from torch_rvv import convolution, depthwise, taps
 
 # n, channels, rows, columns, filter, padding, dilation
 SHAPES = {
@@ -85,3 +85,49 @@ def test_what_stays_what_it_was(kernel, stride, groups):
 def test_rows_at_once():
     assert [depthwise.rows_of(n) for n in (56, 16, 15, 14, 13, 7, 4, 1)] == [4, 4, 4, 2, 2, 2, 4, 2]
     assert convolution.UNROLLED_TAPS >= 9
+
+
+@pytest.mark.board
+@pytest.mark.parametrize("kernel, stride", [(3, 1), (3, 2), (5, 2)])
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_what_a_filter_reads_is_computed_once_and_not_once_a_tap(kernel, stride, dtype):
+    torch.manual_seed(0)
+    x, weight, level = torch.randn(2, 6, 13, 15).to(dtype), torch.randn(6, 1, kernel, kernel).to(dtype), torch.randn(6)
+
+    def call(x, w, level):
+        x = torch.sigmoid(x + level.to(dtype).reshape(-1, 1, 1))
+        return F.conv2d(x, w, None, stride, kernel // 2, 1, 6)
+
+    graphs = agree(call, x, weight, level)
+    assert len(graphs[0].kernels) >= 2
+
+
+@pytest.mark.board
+@pytest.mark.parametrize("stride", [1, 2])
+def test_few_taps_of_images_by_channel_last_of_any_size_and_in_other_dimensions(stride):
+    torch.manual_seed(0)
+    weight = torch.randn(6, 1, 3, 3)
+
+    def call(x, w):
+        return F.conv2d(x, w, None, stride, 1, 1, 6)
+
+    x = torch.randn(2, 6, 9, 11).to(memory_format=torch.channels_last)
+    agree(call, x, weight)
+    agree(lambda x, w: F.conv1d(x, w, None, stride, 1, 1, 6), torch.randn(2, 6, 19), torch.randn(6, 1, 4))
+    agree(lambda x, w: F.conv3d(x, w, None, stride, 1, 1, 6), torch.randn(1, 6, 5, 6, 7), torch.randn(6, 1, 2, 2, 2))
+    torch._dynamo.reset()
+    compiled = torch.compile(call, backend="rvv", dynamic=True)
+    for size in (9, 14):
+        x = torch.randn(1, 6, size, size + 3)
+        torch.testing.assert_close(compiled(x, weight), call(x, weight), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.ir
+def test_the_operator_of_a_few_taps_does_as_pytorchs_does():
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 6, 9, 11), torch.randn(6, 1, 3, 2)
+    wanted = F.conv2d(x, weight, None, (2, 1), 0, (1, 3), 6)
+    torch.testing.assert_close(taps.sum_of_taps(x, weight, (2, 1), (1, 3)), wanted)
+    last = x.to(memory_format=torch.channels_last)
+    assert taps.sum_of_taps(last, weight, (2, 1), (1, 3)).is_contiguous(memory_format=torch.channels_last)
+    torch.library.opcheck(taps.sum_of_taps, (x, weight, [2, 1], [1, 3]))

@@ -3,7 +3,7 @@
     correlate         weights (O, C*k) @ patches (C*k, pixels): the patches are never stored as a whole, since Inductor
                       computes them where the product reads them (implicit GEMM)
                       3 x 3: by tiles, where that is faster (winograd.py)
-    depthwise         a sum over the taps of the filter, an elementwise kernel; of many taps: depthwise.py
+    depthwise         a sum over the taps of the filter: elementwise (taps.py); of many taps: depthwise.py
     spread            a transposed convolution: so many correlations as there are phases of the stride, each with the
                       taps that meet its pixels, interleaved. No product with inserted zeros.
     filter_gradient   the result's gradient (O, N*pixels) @ patches (N*pixels, C*k)
@@ -23,12 +23,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._inductor.inductor_prims import fma
 
 from torch_rvv import depthwise, winograd
 from torch_rvv.geometry import Geometry, described, padded
 from torch_rvv.obstacles import FLOATS, left_to_aten
 from torch_rvv.stored import stored
+from torch_rvv.taps import sum_of_taps
 
 UNROLLED_TAPS = 9
 
@@ -96,36 +96,22 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     apart = geometry.groups == x.shape[1] and weight.shape[1] == 1 and weight.shape[0] == geometry.groups
     if apart and math.prod(weight.shape[2:]) > UNROLLED_TAPS and depthwise.applies(x, weight, geometry):
         return depthwise.correlate(x, weight, geometry)
-    if any(geometry.padding):
-        x = padded(x, geometry.padding, geometry.padding)
-        # Read by each tap: without its edges that costs less than the copy does, but where few elements are read.
-        x = x if apart and any(s > 1 for s in geometry.stride) else stored(x)
+    x = padded(x, geometry.padding, geometry.padding)
+    taps = math.prod(weight.shape[2:])
+    if apart and taps <= UNROLLED_TAPS and any(s > 1 for s in geometry.stride):
+        pass  # So few read an element that a copy without its edges costs more: see taps.py.
+    elif taps > 1:
+        x = stored(x)
     return _depthwise(x, weight, geometry) if apart else _by_product(x, weight, geometry)
-
-
-def _windows(x: Tensor, kernel: Sequence[int], pixels: Sequence[int], geometry: Geometry) -> list[Tensor]:
-    """What each tap of the kernel sees, the last dimension's fastest: x shifted by it, and every stride-th element."""
-    seen = [x]
-    for axis, (taps, n, s, step) in enumerate(zip(kernel, pixels, geometry.stride, geometry.dilation, strict=True)):
-        spans = [slice(t * step, t * step + (n - 1) * s + 1, s) for t in range(taps)]
-        seen = [one[(slice(None),) * (2 + axis) + (span,)] for one in seen for span in spans]
-    return seen
 
 
 def _depthwise(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     kernel, d = weight.shape[2:], weight.dim() - 2
-    pixels = geometry.pixels(x.shape[2:], kernel)
-    if math.prod(kernel) > UNROLLED_TAPS:
-        patches = _patches(x, kernel, geometry).float()
-        factors = weight.float().reshape(1, -1, *[1] * d, *kernel)
-        return (patches * factors).sum(tuple(range(2 + d, 2 + 2 * d))).to(x.dtype)
-    factors = weight.float().reshape(-1, *[1] * d, math.prod(kernel))
-    total: Tensor | None = None
-    for tap, window in enumerate(_windows(x, kernel, pixels, geometry)):
-        seen, factor = window.float(), factors.select(-1, tap)
-        total = seen * factor if total is None else fma(seen, factor.expand_as(seen), total)
-    assert total is not None
-    return total.to(x.dtype)
+    if math.prod(kernel) <= UNROLLED_TAPS:
+        return sum_of_taps(x, weight, geometry.stride, geometry.dilation)
+    patches = _patches(x, kernel, geometry).float()
+    factors = weight.float().reshape(1, -1, *[1] * d, *kernel)
+    return (patches * factors).sum(tuple(range(2 + d, 2 + 2 * d))).to(x.dtype)
 
 
 def _patches(x: Tensor, kernel: Sequence[int], geometry: Geometry) -> Tensor:

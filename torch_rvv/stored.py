@@ -16,6 +16,8 @@ from torch._inductor.lowering import register_lowering
 
 # What an operand may be made of and still be computed anew by each that reads it.
 CHEAP = {"load", "to_dtype", "constant", "index_expr"}
+# And with zeros around it.
+PADS = {"ge", "lt", "and_", "masked"}
 
 
 @torch.library.custom_op("torch_rvv::stored", mutates_args=())
@@ -29,12 +31,18 @@ def _(x: Tensor) -> Tensor:
     return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
 
 
-def is_computed(operand: Any) -> bool:
-    """Whether an operand of Inductor's IR is more than a view or conversion of what is in memory."""
+def pointwise(operand: Any) -> ir.Pointwise | None:
+    """The elementwise work that an operand of Inductor's IR waits for, if it is that and not in memory."""
     data = operand.data
     while not isinstance(data, ir.Loops) and hasattr(data, "data"):
         data = data.data
-    return isinstance(data, ir.Pointwise) and not data.inner_fn_opcount().used_ops <= CHEAP
+    return data if isinstance(data, ir.Pointwise) else None
+
+
+def is_computed(operand: Any, cheap: set[str] = CHEAP) -> bool:
+    """Whether an operand of Inductor's IR is more than a view or conversion of what is in memory."""
+    data = pointwise(operand)
+    return data is not None and not data.inner_fn_opcount().used_ops <= cheap
 
 
 @cache
