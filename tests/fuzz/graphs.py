@@ -275,13 +275,50 @@ def _convolution(m: Maker) -> str:
     return f"(F.conv{x.dim() - 2}d({a}, {weight}, stride={stride}, padding={padding}, groups={groups}) / 3)"
 
 
+def _image(m: Maker) -> str:
+    """An image, a new one if there is none."""
+    try:
+        return m.pick(lambda t: t.dim() == 4 and min(t.shape[2:]) >= 3)[0]
+    except Unfit:
+        return m.add((m.random.choice((1, 2)), m.random.choice((1, 3, 6)), *(m.random.randint(3, 20) for _ in "hw")))
+
+
 def _pool(m: Maker) -> str:
-    a, _ = m.pick(lambda t: t.dim() == 4 and min(t.shape[2:]) >= 3)
+    kernel, stride = (m.random.randint(1, 4) for _ in "ks")
+    padding = m.random.randint(0, kernel // 2)
+    ceil, padded = m.random.random() < 0.2, m.random.random() < 0.5
     return m.random.choice(
-        ("F.max_pool2d({}, 2)", "F.avg_pool2d({}, 3, 1, 1)", "F.max_pool2d({}, 3, 2, 1)",
-         "F.adaptive_avg_pool2d({}, 2)", 'F.interpolate({}, scale_factor=2, mode="nearest")',
-         'F.interpolate({}, size=(5, 7), mode="bilinear")')
-    ).format(a)  # fmt: skip
+        (f"F.max_pool2d({{}}, {kernel}, {stride}, {padding}, 1, {ceil})",
+         f"F.avg_pool2d({{}}, {kernel}, {stride}, {padding}, {ceil}, {padded})", "F.adaptive_avg_pool2d({}, 2)")
+    ).format(_image(m))  # fmt: skip
+
+
+def _resize(m: Maker) -> str:
+    mode = m.random.choice(("nearest", "nearest-exact", "bilinear", "bicubic"))
+    corners = f", align_corners={m.random.random() < 0.3}" if mode[0] == "b" else ""
+    size = f"({m.random.randint(1, 24)}, {m.random.randint(1, 24)})"
+    how = m.random.choice(("scale_factor=2", "scale_factor=4", "scale_factor=(3, 1)", f"size={size}"))
+    return f'F.interpolate({_image(m)}, {how}, mode="{mode}"{corners})'
+
+
+def _batch_norm(m: Maker) -> str:
+    a = _image(m)
+    channels = m.values[a].shape[1]
+    mean, var, *affine = (m.add((channels,)) for _ in range(4))
+    return f"F.batch_norm({a}, {mean}.detach(), {var}.detach().square() + 0.5, {', '.join(affine)})"
+
+
+def _depthwise(m: Maker) -> str:
+    a = _image(m)
+    kernel, stride, padding = m.random.choice((1, 2, 3, 5)), m.random.choice((1, 2)), m.random.choice((0, 1, 2))
+    channels = m.values[a].shape[1]
+    weight = m.add((channels, 1, kernel, kernel))
+    return f"(F.conv2d({a}, {weight}, stride={stride}, padding={padding}, groups={channels}) / {kernel})"
+
+
+def _scaled_softmax(m: Maker) -> str:
+    a, x = m.pick(rank=1)
+    return f"torch.softmax({a}{m.random.choice((' * 0.3', ' / 4', ' * -1.5'))}, {m.axis(x)})"
 
 
 def _attention(m: Maker) -> str:
@@ -304,7 +341,8 @@ def _ordered(m: Maker) -> str:
 
 RULES: tuple[Callable[[Maker], str], ...] = (
     _unary, _unary, _binary, _binary, _matmul, _linear, _reduce, _reduce_all, _along, _norm, _view, _view, _part,
-    _join, _pad, _index, _masked, _convolution, _pool, _attention, _ordered,
+    _join, _pad, _index, _masked, _convolution, _pool, _resize, _batch_norm, _depthwise, _attention, _scaled_softmax,
+    _ordered,
 )  # fmt: skip
 
 
@@ -353,7 +391,8 @@ def _run(function: Callable[..., Any], values: Sequence[torch.Tensor], trained: 
     with torch.set_grad_enabled(trained):
         results = function(*values)
     if trained and any(r.requires_grad for r in results):
-        weights = [torch.linspace(-1, 1, r.numel(), dtype=r.dtype).reshape(r.shape) for r in results]
+        # No ramp, whose sum is as good as nothing and whose partial sums are large.
+        weights = [torch.cos(torch.arange(r.numel()).double() * 1.7).reshape(r.shape).to(r.dtype) for r in results]
         sum((r * w).sum() for r, w in zip(results, weights, strict=True)).backward()
         results = [*results, *(torch.zeros(()) if v.grad is None else v.grad for v in floats)]
     return [r.detach() for r in results]
