@@ -257,3 +257,26 @@ def test_a_dynamic_inner_size():
             a, b = torch.randn(3, 17, k), torch.randn(3, k, 21)
             torch.testing.assert_close(function(a, b), a @ b, rtol=1e-5, atol=1e-4)
     assert len(graphs) == 1 and not graphs[0].extern
+
+
+@pytest.mark.board
+def test_a_halved_length_of_any_size_times_itself():
+    def pooled(x, weight, _):
+        x = torch.nn.functional.max_pool2d(x, 3, 2, 0, 1, True)
+        scores = (x * 0.3).softmax(0) @ x.mT / 3
+        return x @ x.mT / 3, torch.nn.functional.conv2d(scores, weight, stride=2)
+
+    def strided(x, weight, index):
+        x = torch.nn.functional.conv2d(x, weight, stride=2)
+        scores = x @ x.mT / 3
+        chosen = scores.gather(3, index)
+        return scores.unflatten(2, (2, -1)), x.select(2, 7), torch.nn.functional.pad(chosen + chosen, [2, 0, 1, 0])
+
+    index = torch.randint(0, 8, (2, 1, 8, 8))
+    for function, sizes in ((pooled, [(2, 3, 8, 18), (2, 3, 12, 9)]), (strided, [(2, 1, 16, 14), (2, 1, 16, 30)])):
+        torch._dynamo.reset()
+        compiled = torch.compile(function, backend="rvv", dynamic=True)
+        for size in sizes:
+            arguments = torch.randn(size), torch.randn(1, size[1], 1, 1), index
+            for ours, wanted in zip(compiled(*arguments), function(*arguments), strict=True):
+                torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)

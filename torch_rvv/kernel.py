@@ -6,10 +6,14 @@ Each method says of what, and does nothing else; RvvScheduling (inductor.py) has
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
+import sympy
 import torch
+from torch._inductor.codegen.simd import CantSplit
 from torch._inductor.codegen.triton import (
     IndexingOptions,
     TritonCSEVariable,
@@ -18,10 +22,33 @@ from torch._inductor.codegen.triton import (
 )
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
+from torch.utils._sympy.functions import FloorDiv
 
 # What Inductor calls to sort, and where ours is.
 SORT = "triton_helpers.sort_with_index"
 OUR_SORT = "from torch_rvv.plugin.sorting import sort_with_index"
+
+
+def _divided(size: Any) -> Any:
+    """A size in which quotients are products again that leave no rest, whatever their sizes are."""
+
+    def quotient(total: Any, by: Any) -> Any:
+        exact = total / by
+        return exact if sympy.denom(sympy.together(exact)) == 1 else FloorDiv(total, by)
+
+    return size.replace(FloorDiv, quotient) if isinstance(size, sympy.Expr) else size
+
+
+@contextmanager
+def _divisible(sizes: Any) -> Iterator[None]:
+    """Sizes are divided where they can be, and compared by their hints."""
+    simplify, greater, hint = sizes.simplify, sizes.statically_known_gt, sizes.optimization_hint
+    sizes.simplify = lambda size: _divided(simplify(size))
+    sizes.statically_known_gt = lambda a, b: greater(a, b) or hint(a) > hint(b)
+    try:
+        yield
+    finally:
+        del sizes.simplify, sizes.statically_known_gt
 
 
 class RvvKernel(TritonKernel):
@@ -32,6 +59,16 @@ class RvvKernel(TritonKernel):
         held = self.fixed_config
         one = held is not None and "ZBLOCK" in held and held["ZBLOCK"] == 1
         return (self.is_native_matmul and tree.prefix == "z" and one) or super()._has_constant_mask(tree)
+
+    @staticmethod
+    def _split_iteration_ranges(groups: Any, lengths: Any) -> Any:
+        # (n // 2) ** 2 over n // 2, as a dynamic length has it that was halved, is no whole number to Inductor; and it
+        # splits only what is longer than a group at any size, where a split of all that divides is as right.
+        try:
+            return TritonKernel._split_iteration_ranges(groups, lengths)
+        except CantSplit:
+            with _divisible(V.graph.sizevars):
+                return TritonKernel._split_iteration_ranges(groups, lengths)
 
     def indexing(self, index: Any, **keywords: Any) -> Any:
         # One element, which Inductor spreads over the whole block: an operand of a product has no columns, or no rows.
