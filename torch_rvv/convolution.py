@@ -98,10 +98,9 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
         return depthwise.correlate(x, weight, geometry)
     x = padded(x, geometry.padding, geometry.padding)
     taps = math.prod(weight.shape[2:])
-    if apart and taps <= UNROLLED_TAPS and any(s > 1 for s in geometry.stride):
-        pass  # So few read an element that a copy without its edges costs more: see taps.py.
-    elif taps > 1:
-        x = stored(x)
+    # Read by each tap: without its edges that costs less than a copy does, but where few elements are read (taps.py).
+    few = taps == 1 or (apart and taps <= UNROLLED_TAPS and any(s > 1 for s in geometry.stride))
+    x = x if few else stored(x)
     return _depthwise(x, weight, geometry) if apart else _by_product(x, weight, geometry)
 
 

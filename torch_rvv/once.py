@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any, cast
 
 import torch
@@ -35,7 +35,7 @@ def _overlap(x: Any, kernel: Sequence[int], stride: Sequence[int] | None = None,
 
 def _grows(x: Any, indices: Sequence[Any], *_: Any, **__: Any) -> bool:
     """Whether indices, and those of other users of the operand, choose more elements than there are."""
-    hint = V.graph.sizevars.optimization_hint
+    hint = partial(V.graph.sizevars.optimization_hint, fallback=1)
     found = [index for index in indices if index is not None]
     chosen = math.prod(hint(size) for size in torch.broadcast_shapes(*(tuple(map(hint, i.get_size())) for i in found)))
     users = len(cast(Node, V.graph.current_node.args[0]).users)

@@ -2,9 +2,9 @@
 
     y[n, c, p] = sum over taps t, in order, of x[n, c, p * stride + t * dilation] * weight[c, 0, t]
 
-In aten's operators each tap is four nodes of the graph, and every pass of Inductor goes over all of them: a third of
-the seconds that MobileNetV2 took to compile. As one node with a lowering of its own it fuses all the same. Sums are in
-f32, tap by tap; x has its padding already.
+In aten's operators each tap is four nodes of the graph, and every pass of Inductor goes over all of them; as one node
+with a lowering of its own it fuses all the same. Sums are in f32, tap by tap; x has its padding already, and is
+computed first if it is more than an image with zeros around it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def register() -> None:
     @register_lowering(torch.ops.torch_rvv.taps.default, type_promotion_kind=None)
     def lower(x: Any, weight: Any, stride: Sequence[int], dilation: Sequence[int]) -> Any:
         if is_computed(x, CHEAP | PADS):
-            x.realize()  # Once, and not once a tap.
+            x.realize()
         dtype, kernel = x.get_dtype(), [int(size) for size in weight.get_size()[2:]]
         images, factors = x.make_loader(), weight.make_loader()
 
