@@ -260,7 +260,7 @@ def test_a_dynamic_inner_size():
 
 
 @pytest.mark.board
-def test_a_halved_length_of_any_size_times_itself():
+def test_a_length_of_any_size_that_was_halved_or_doubled_times_itself():
     def pooled(x, weight, _):
         x = torch.nn.functional.max_pool2d(x, 3, 2, 0, 1, True)
         scores = (x * 0.3).softmax(0) @ x.mT / 3
@@ -272,11 +272,23 @@ def test_a_halved_length_of_any_size_times_itself():
         chosen = scores.gather(3, index)
         return scores.unflatten(2, (2, -1)), x.select(2, 7), torch.nn.functional.pad(chosen + chosen, [2, 0, 1, 0])
 
+    def doubled(x, weight, _):
+        x = torch.matmul(x, x[0, 0]) / 2
+        x = torch.cat([x, x], 1)
+        wide = torch.nn.functional.linear(x, torch.ones(33, x.shape[-1]), torch.ones(33))
+        filters = weight.reshape(-1, 1, 1, 1).expand(8, 1, 1, 1)
+        return weight.sum() * x, torch.nn.functional.conv2d(x, filters, padding=1, groups=8), wide.mean(2)
+
     index = torch.randint(0, 8, (2, 1, 8, 8))
-    for function, sizes in ((pooled, [(2, 3, 8, 18), (2, 3, 12, 9)]), (strided, [(2, 1, 16, 14), (2, 1, 16, 30)])):
+    cases = [
+        (pooled, [(2, 3, 8, 18), (2, 3, 12, 9)]),
+        (strided, [(2, 1, 16, 14), (2, 1, 16, 30)]),
+        (doubled, [(3, 4, 3, 3), (3, 4, 7, 7)]),
+    ]
+    for function, sizes in cases:
         torch._dynamo.reset()
         compiled = torch.compile(function, backend="rvv", dynamic=True)
         for size in sizes:
-            arguments = torch.randn(size), torch.randn(1, size[1], 1, 1), index
+            arguments = torch.randn(size), torch.randn(1, 1 if function is doubled else size[1], 1, 1), index
             for ours, wanted in zip(compiled(*arguments), function(*arguments), strict=True):
                 torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)

@@ -43,12 +43,15 @@ def _divided(size: Any) -> Any:
 def _divisible(sizes: Any) -> Iterator[None]:
     """Sizes are divided where they can be, and compared by their hints."""
     simplify, greater, hint = sizes.simplify, sizes.statically_known_gt, sizes.optimization_hint
+    multiple, equals = sizes.statically_known_multiple_of, sizes.statically_known_equals
     sizes.simplify = lambda size: _divided(simplify(size))
     sizes.statically_known_gt = lambda a, b: greater(a, b) or hint(a) > hint(b)
+    sizes.statically_known_multiple_of = lambda a, b: multiple(_divided(a), _divided(b))
+    sizes.statically_known_equals = lambda a, b: equals(_divided(a), _divided(b))
     try:
         yield
     finally:
-        del sizes.simplify, sizes.statically_known_gt
+        del sizes.simplify, sizes.statically_known_gt, sizes.statically_known_multiple_of, sizes.statically_known_equals
 
 
 class RvvKernel(TritonKernel):
