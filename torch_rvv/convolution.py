@@ -94,10 +94,10 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     if tiled is not None:
         return tiled
     apart = geometry.groups == x.shape[1] and weight.shape[1] == 1 and weight.shape[0] == geometry.groups
-    if apart and math.prod(weight.shape[2:]) > UNROLLED_TAPS and depthwise.applies(x, weight, geometry):
+    taps = math.prod(weight.shape[2:])
+    if apart and taps > UNROLLED_TAPS and depthwise.applies(x, weight, geometry):
         return depthwise.correlate(x, weight, geometry)
     x = padded(x, geometry.padding, geometry.padding)
-    taps = math.prod(weight.shape[2:])
     # Read by each tap: without its edges that costs less than a copy does, but where few elements are read (taps.py).
     few = taps == 1 or (apart and taps <= UNROLLED_TAPS and any(s > 1 for s in geometry.stride))
     x = x if few else stored(x)
