@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from torch_rvv.errors import InstallError
+from torch_rvv.knobs import knobs
 
 
 def _bindings() -> str:
@@ -27,6 +30,8 @@ PACKAGE = _bindings()
 ir: Any = import_module(f"{PACKAGE}.ir")
 passmanager: Any = import_module(f"{PACKAGE}.passmanager")
 llvm_dialect: Any = import_module(f"{PACKAGE}.dialects.llvm")
+# The bindings look for a module of an operation's dialect, again with each operation while they find none.
+sys.modules.setdefault(f"{PACKAGE}.dialects.tt", ModuleType(f"{PACKAGE}.dialects.tt"))
 
 _local = threading.local()
 
@@ -57,5 +62,10 @@ def number_of_inputs(generic: Any) -> int:
 
 
 def run_passes(module: Any, pipeline: str) -> None:
-    """Run a pass pipeline, given in MLIR's textual form, on a module."""
-    passmanager.PassManager.parse(pipeline).run(module.operation)
+    """Run a pass pipeline, given in MLIR's textual form, on a module.
+
+    MLIR checks what each pass leaves when TORCH_RVV_VERIFY=1 only: it takes as long as the passes do.
+    """
+    manager = passmanager.PassManager.parse(pipeline)
+    manager.enable_verifier(knobs.verify)
+    manager.run(module.operation)

@@ -23,7 +23,7 @@ from torch_rvv import (
     patterns,
     pywrapper,
     recompute,
-    tilings,
+    shortcuts,
     timed,
 )
 from torch_rvv.errors import OptionError
@@ -127,7 +127,7 @@ def rvv(
     freezing.register()
     patterns.register()
     recompute.register()
-    tilings.register()
+    shortcuts.register()
     patches = inductor.patches(theirs)
 
     @contextmanager

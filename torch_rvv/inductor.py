@@ -58,6 +58,7 @@ PATCHES: dict[str, Any] = {
     "triton.unique_kernel_names": True,
     "triton.descriptive_names": "original_aten",
     "combo_kernels": False,
+    "graph_partition": False,
     "benchmark_kernel": False,
     "split_reductions": False,
     "cpp.fallback_scatter_reduce_sum": False,
