@@ -4,6 +4,7 @@
                       computes them where the product reads them (implicit GEMM)
                       3 x 3: by tiles, where that is faster (winograd.py)
     depthwise         a sum over the taps of the filter: elementwise (taps.py); of many taps: depthwise.py
+    few channels      in a group, and strides with many taps: narrowgroups.py
     spread            a transposed convolution: so many correlations as there are phases of the stride, each with the
                       taps that meet its pixels, interleaved. No product with inserted zeros.
     filter_gradient   the result's gradient (O, N*pixels) @ patches (N*pixels, C*k)
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_rvv import depthwise, winograd
+from torch_rvv import depthwise, narrowgroups, winograd
 from torch_rvv.geometry import Geometry, described, padded
 from torch_rvv.obstacles import FLOATS, left_to_aten
 from torch_rvv.stored import stored
@@ -97,6 +98,8 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     taps = math.prod(weight.shape[2:])
     if apart and taps > UNROLLED_TAPS and depthwise.applies(x, weight, geometry):
         return depthwise.correlate(x, weight, geometry)
+    if not (apart and taps <= UNROLLED_TAPS) and narrowgroups.applies(x, weight, geometry):
+        return narrowgroups.correlate(x, weight, geometry)
     x = padded(x, geometry.padding, geometry.padding)
     # Read by each tap: without its edges that costs less than a copy does, but where few elements are read (taps.py).
     few = taps == 1 or (apart and taps <= UNROLLED_TAPS and any(s > 1 for s in geometry.stride))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import math
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -268,8 +269,8 @@ def _masked(m: Maker) -> str:
 def _convolution(m: Maker) -> str:
     a, x = m.pick(lambda t: t.dim() in (3, 4) and min(t.shape[2:]) >= 3 and t.numel() <= 20_000)
     kernel, channels = m.random.choice((1, 3)), x.shape[1]
-    groups = m.random.choice((1, channels))
-    wide = groups if groups > 1 else m.random.choice((1, 4, 8))
+    groups = m.random.choice((1, channels, math.gcd(channels, 4)))
+    wide = groups * m.random.choice((1, 1, 4)) if groups > 1 else m.random.choice((1, 4, 8))
     weight = m.add((wide, channels // groups, *[kernel] * (x.dim() - 2)))
     stride, padding = m.random.choice((1, 2)), m.random.choice((0, 1))
     return f"(F.conv{x.dim() - 2}d({a}, {weight}, stride={stride}, padding={padding}, groups={groups}) / 3)"
