@@ -8,6 +8,7 @@ silu                  x * sigmoid(x)
 batch_norm            by running statistics: one fma with two numbers a channel
 var_mean              of nothing: NaN, and the mean as well (Inductor's is 0)
 avg_pool*             see pooling.py
+index_put, scatter_add   of rows that are added: see addrows.py
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch._decomp.decompositions import pw_cast_for_opmath
 from torch._inductor.inductor_prims import fma
 
-from torch_rvv import attention, convolution, gemm, grouped, pooling
+from torch_rvv import addrows, attention, convolution, gemm, grouped, pooling
 from torch_rvv.obstacles import FLOATS
 from torch_rvv.runtime.context import current_placement
 from torch_rvv.stored import stored
@@ -49,6 +50,8 @@ def table() -> dict[Any, Callable[..., Any]]:
     for name, rule in _FOREIGN.items():
         if (found := getattr(torch.ops.transformers, name, None)) is not None:
             rules[found.default] = rule
+    for operator, rule in addrows.TABLE.items():
+        rules[operator] = _first(rule, theirs.get(operator))
     for name, rule in (("mm", mm), ("addmm", addmm), ("bmm", bmm), ("_int_mm", int_mm)):
         op = getattr(aten, name).default
         rules[op] = _first(rule, theirs.get(op))
