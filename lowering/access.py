@@ -69,9 +69,11 @@ class Space:
         return Space(shape, dims, tuple(index))
 
     def in_two(self, dim: Dim, divisor: int) -> Space:
-        """The same iterations with a dim, a multiple of divisor and of no narrower bound, as divisor*outer + inner."""
-        outer, inner = Dim(dim.size // divisor, dim.name + "q"), Dim(divisor, dim.name + "r")
-        return self._instead(dim, [outer, inner], Linear(ZERO, {outer: Poly(divisor), inner: ONE}))
+        """The same iterations with a dim, whose bound is a multiple of divisor, as divisor*outer + inner."""
+        outer, inner = Dim(self.bound(dim) // divisor, dim.name + "q"), Dim(divisor, dim.name + "r")
+        space = self._instead(dim, [outer, inner], Linear(ZERO, {outer: Poly(divisor), inner: ONE}))
+        space.high = {d: ends for d, ends in self.high.items() if d is not dim}
+        return space
 
     def part(self, dim: Dim, start: Poly, counts: list[Poly], facts: Iterable[Linear]) -> Space:
         """As many iterations of a dim, from `start` on, as the least of `counts`. facts: of them, in terms of dim."""

@@ -15,6 +15,7 @@ from torch_rvv.lowering.linear import Dim, Poly
 from torch_rvv.lowering.nodes import Node, Reduce
 
 SMALLEST_SPLIT = 8
+LANES = 16
 
 
 def plan(space: Space, smallest: int = SMALLEST_SPLIT) -> list[tuple[Dim, Poly, int]]:
@@ -27,9 +28,17 @@ def plan(space: Space, smallest: int = SMALLEST_SPLIT) -> list[tuple[Dim, Poly, 
     return list(plans.values())
 
 
+def few(space: Space) -> list[tuple[Dim, Poly, int]]:
+    """Likewise by any divisor, of dims that are no good as lanes, there being one that is better."""
+    wide = [dim for dim in space.dims if space.bound(dim) >= LANES]
+    return [p for p in plan(space, 2) if space.bound(p[0]) <= LANES and any(dim is not p[0] for dim in wide)]
+
+
 def divides(space: Space, dim: Dim, base: Poly, divisor: int) -> bool:
     """Whether a dim is so many whole quotients, whatever its base."""
-    return dim.size % divisor == 0 and base.split(divisor)[1].constant == 0 and not space.high.get(dim)
+    known = all(end.constant is not None for end in space.high.get(dim, ()))
+    bound = space.bound(dim)
+    return known and bound > 0 and bound % divisor == 0 and base.split(divisor)[1].constant == 0
 
 
 def restricted(shape: tuple[int, ...], mask: Node | None) -> tuple[Space, list[Any]]:

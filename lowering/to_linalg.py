@@ -55,7 +55,7 @@ from torch_rvv.lowering.nodes import (
 )  # fmt: skip
 from torch_rvv.lowering.report import describe
 from torch_rvv.lowering.scan_nests import Scans
-from torch_rvv.lowering.spaces import divides, masked_identity, plan, restricted
+from torch_rvv.lowering.spaces import divides, few, masked_identity, plan, restricted
 from torch_rvv.lowering.writer import Writer, mlir_type, storage
 
 from torch_rvv.errors import Declined
@@ -389,13 +389,13 @@ class ToLinalg(Scans):
         trial = Generic(group, Writer(), self.domain, self.accesses)
         trial.write(dry=True)
         plans = plan(space)
-        if not plans:
-            self._pieces(group, len(trial.body_writer.lines))
-            return
-        whole = next((plan for plan in plans if divides(space, *plan)), None)
+        whole = next((plan for plan in [*plans, *few(space)] if divides(space, *plan)), None)
         if whole is not None:
             dim, _, divisor = whole
             self._split(Group(space.in_two(dim, divisor), group.parts, group.apart))
+            return
+        if not plans:
+            self._pieces(group, len(trial.body_writer.lines))
             return
         self._nest(group, plans)
 

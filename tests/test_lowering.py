@@ -121,6 +121,58 @@ def test_a_quotient_or_rest_that_is_a_value_is_the_index_of_a_split_loop():
     assert "arith.remsi" in whole, "loops of four are not worth a split, and the value is computed"
 
 
+def patches(columns: int, rows: str):
+    """The linalg of rows k of a block, those below `rows`: a filter's taps, 3 x 3 in images 30 wide and 900 apart."""
+    shape = f"64x{columns}x"
+    text, metadata = linalg(f"""
+    %k = tt.make_range {{end = 64 : i32, start = 0 : i32}} : tensor<64xi32>
+    %kc = tt.expand_dims %k {{axis = 1 : i32}} : tensor<64xi32> -> tensor<64x1xi32>
+    %c3 = arith.constant dense<3> : tensor<64x1xi32>
+    %c9 = arith.constant dense<9> : tensor<64x1xi32>
+    %c30 = arith.constant dense<30> : tensor<64x1xi32>
+    %c900 = arith.constant dense<900> : tensor<64x1xi32>
+    {rows}
+    %m = arith.cmpi slt, %kc, %end : tensor<64x1xi32>
+    %mask = tt.broadcast %m : tensor<64x1xi1> -> tensor<{shape}i1>
+    %image = arith.divsi %kc, %c9 : tensor<64x1xi32>
+    %thirds = arith.divsi %kc, %c3 : tensor<64x1xi32>
+    %row = arith.remsi %thirds, %c3 : tensor<64x1xi32>
+    %column = arith.remsi %kc, %c3 : tensor<64x1xi32>
+    %a = arith.muli %image, %c900 : tensor<64x1xi32>
+    %b = arith.muli %row, %c30 : tensor<64x1xi32>
+    %ab = arith.addi %a, %b : tensor<64x1xi32>
+    %abc = arith.addi %ab, %column : tensor<64x1xi32>
+    %n1 = tt.make_range {{end = {columns} : i32, start = 0 : i32}} : tensor<{columns}xi32>
+    %nr = tt.expand_dims %n1 {{axis = 0 : i32}} : tensor<{columns}xi32> -> tensor<1x{columns}xi32>
+    %nb = tt.broadcast %nr : tensor<1x{columns}xi32> -> tensor<{shape}i32>
+    %from = tt.broadcast %abc : tensor<64x1xi32> -> tensor<{shape}i32>
+    %at = arith.addi %from, %nb : tensor<{shape}i32>
+    %c128 = arith.constant dense<128> : tensor<64x1xi32>
+    %k128 = arith.muli %kc, %c128 : tensor<64x1xi32>
+    %kb = tt.broadcast %k128 : tensor<64x1xi32> -> tensor<{shape}i32>
+    %to = arith.addi %kb, %nb : tensor<{shape}i32>
+    %ps = tt.splat %p : !tt.ptr<f32> -> tensor<{shape}!tt.ptr<f32>>
+    %qs = tt.splat %q : !tt.ptr<f32> -> tensor<{shape}!tt.ptr<f32>>
+    %pp = tt.addptr %ps, %at : tensor<{shape}!tt.ptr<f32>>, tensor<{shape}i32>
+    %qp = tt.addptr %qs, %to : tensor<{shape}!tt.ptr<f32>>, tensor<{shape}i32>
+    %x = tt.load %pp, %mask : tensor<{shape}!tt.ptr<f32>>
+    tt.store %qp, %x, %mask : tensor<{shape}!tt.ptr<f32>>""")
+    assert kinds(metadata) == [("load", "unit"), ("store", "unit")]
+    return text
+
+
+def test_rows_that_are_whole_quotients_of_quotients_become_loops_in_each_other():
+    known = patches(32, "%end = arith.constant dense<27> : tensor<64x1xi32>")
+    assert "remsi" not in known and "divsi" not in known and "scf.for" not in known
+    assert ", ".join(['"parallel"'] * 4) in known
+    for others in (
+        patches(32, "%end = tt.splat %n : i32 -> tensor<64x1xi32>"),
+        patches(32, "%end = arith.constant dense<28> : tensor<64x1xi32>"),
+        patches(8, "%end = arith.constant dense<27> : tensor<64x1xi32>"),
+    ):
+        assert "remsi" in others, "no whole quotients, or no other lanes"
+
+
 def test_an_index_read_from_memory_is_a_gather_and_says_why():
     _, metadata = linalg(
         BLOCK.replace("!tt.ptr<f32>, %q", "!tt.ptr<f32>, %q")

@@ -32,7 +32,7 @@ BLOCK = 2048
 # Products of an element of the result, all of them written out, by the channels that are made at once.
 PRODUCTS = 300
 # Channels of a result's group up to which this costs less than a matrix product.
-ROWS = 12
+ROWS = 4
 
 
 @triton.jit
