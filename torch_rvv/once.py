@@ -65,26 +65,11 @@ def _is_function(operand: Any) -> bool:
     return data is not None and not FUNCTIONS.isdisjoint(data.inner_fn_opcount().used_ops)
 
 
-def _by_functions(theirs: Callable[..., Any]) -> Callable[..., Any]:
-    """A lowering of elements chosen by indices, each of which may choose a row."""
-
-    @wraps(theirs)
-    def lower(x: Any, indices: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-        for index in indices if placed() else ():
-            if index is not None and _is_function(index):
-                index.realize()
-        return theirs(x, indices, *args, **kwargs)
-
-    return lower
-
-
 @cache
 def register() -> None:
     """Put ourselves before Inductor's lowerings of these operators, in compiles of ours."""
     for operator, several in SEVERAL.items():
         lowerings[operator] = _before(lowerings[operator], several)
-    for operator in (aten._unsafe_index.Tensor, aten.index.Tensor):
-        lowerings[operator] = _by_functions(lowerings[operator])
     theirs = ir.StorageBox.should_realize_on_reuse
 
     def should_realize_on_reuse(self: Any, users: int, **kwargs: Any) -> bool:
@@ -96,8 +81,12 @@ def register() -> None:
 def _before(theirs: Callable[..., Any], several: Callable[..., bool]) -> Callable[..., Any]:
     @wraps(theirs)
     def lower(x: Any, *args: Any, **kwargs: Any) -> Any:
-        if placed() and is_computed(x) and several(x, *args, **kwargs):
-            x.realize()
+        if placed():
+            if is_computed(x) and several(x, *args, **kwargs):
+                x.realize()
+            for index in args[0] if args else ():  # Of elements that are chosen: each may choose a row.
+                if isinstance(index, ir.TensorBox) and _is_function(index):
+                    index.realize()
         return theirs(x, *args, **kwargs)
 
     return lower
