@@ -29,7 +29,7 @@ from torch_rvv.lowering.neighbours import Origins
 from torch_rvv.lowering.nest import Nest, Operand
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations, bits_of
-from torch_rvv.lowering.values import Value, View
+from torch_rvv.lowering.values import UNCHANGED, Value, View
 from torch_rvv.lowering.writer import Writer
 
 from torch_rvv.errors import LoweringError
@@ -225,7 +225,9 @@ class ToVector:
         view = self.views[memref]
         carrier = self.operations.carrier(view.elem)
         pointer = self._pointer(view, indices)
-        self.define(op.results[0], self.writer.op(f"llvm.load {pointer} : !llvm.ptr -> {carrier}", "u"))
+        name = self.writer.op(f"llvm.load {pointer} : !llvm.ptr -> {carrier}", "u")
+        memory = pointer if UNCHANGED in op.attributes else ""
+        self.values[op.results[0]] = Value(name, str(op.results[0].type), memory=memory)
 
     def _pointer(self, view: View, indices: list[Any]) -> str:
         w = self.writer

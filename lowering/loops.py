@@ -28,11 +28,14 @@ from torch_rvv.lowering.accumulate import Accumulators, Carry
 from torch_rvv.lowering.jam import Region
 from torch_rvv.lowering.lmul import choose, pressure, widest_element
 from torch_rvv.lowering.mlir import integer
-from torch_rvv.lowering.nest import Nest, Operand, choose_dim, loop_order, walk_body
+from torch_rvv.lowering.nest import Nest, Operand, choose_dim, loop_order, outside, walk_body
 from torch_rvv.lowering.operations import Operations
 from torch_rvv.lowering.values import Value, View
 from torch_rvv.lowering.vector_body import Strip
 from torch_rvv.lowering.writer import Writer
+
+# Numbers that a loop's body may keep in registers, of which there are 32.
+REGISTERS = 24
 
 
 class NestWriter(Accumulators):
@@ -50,6 +53,8 @@ class NestWriter(Accumulators):
         self.lanes: int | None = None
         self.region, self.short = Region(), False
         self.reads = neighbours.anchored(nest, self.vector) if not nest.reductions else {}
+        numbers = [v for v in outside(nest.block) if str(v.type) in ("f32", "f64")]
+        self.again = sum(bool(names(v).memory) for v in numbers) > REGISTERS
 
     def write(self, lmul: int | None) -> dict[str, Any]:
         """Write the nest; returns what explain tells of it (lmul, live vectors, gathers)."""
@@ -249,7 +254,7 @@ class NestWriter(Accumulators):
         return Strip(
             self.operations, writers, self.lanes, level, (self.mask, self.few if self.short else self.evl),
             functions=self.functions, views=self.views, scalar=self.names, iv=self.ivs[self.vector],
-            whole=self.head is not None and not self.short,
+            whole=self.head is not None and not self.short, again=self.again,
         )  # fmt: skip
 
     def _bind(self, strip: Strip, carries: list[Carry], depth: int) -> None:

@@ -72,6 +72,14 @@ def walk_body(block: Any) -> Iterator[Any]:
                 yield from walk_body(inner)
 
 
+def outside(block: Any) -> set[Any]:
+    """The values that a body takes from outside of it."""
+    operations = list(walk_body(block))
+    inside = {*block.arguments, *(result for op in operations for result in op.results)}
+    inside |= {a for op in operations for region in op.regions for inner in region.blocks for a in inner.arguments}
+    return {value for op in operations for value in op.operands} - inside
+
+
 MOST_LMUL = 8
 # Operations that take as long as many others.
 COSTLY = frozenset({"arith.divf", "arith.remf", "math.sqrt", "math.rsqrt", "func.call"})

@@ -9,7 +9,8 @@
 Neighbouring statements over the same iterations share one generic. A space split at a divisor becomes a
 scf.for over quotients around the generic. Output contract: dialects func, arith, math, scf, memref and
 linalg, pointers as !llvm.ptr; buffers are memref.alloca at the top; the function takes the
-kernel's arguments, then program ids x, y, z, then grid sizes x, y, z, and returns nothing.
+kernel's arguments, then program ids x, y, z, then grid sizes x, y, z, and returns nothing. A memref.load
+from memory that the kernel never writes has the attribute torch_rvv.unchanged.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ from torch_rvv.lowering.nodes import (
 from torch_rvv.lowering.report import describe
 from torch_rvv.lowering.scan_nests import Scans
 from torch_rvv.lowering.spaces import divides, few, masked_identity, plan, restricted
+from torch_rvv.lowering.values import UNCHANGED
 from torch_rvv.lowering.writer import Writer, mlir_type, storage
 
 from torch_rvv.errors import Declined
@@ -74,7 +76,9 @@ class ToLinalg(Scans):
         self.pending: Group | None = None
         self.declared: list[str] = []
         self.domain = Node("buffer", (1,), "i8", name="%domain")
-        self.sums = {s.buffer for s, _, _ in every(graph.region) if isinstance(s, Dot)}
+        statements = [s for s, _, _ in every(graph.region)]
+        self.sums = {s.buffer for s in statements if isinstance(s, Dot)}
+        self.written = [s.pointer.args[0] for s in statements if isinstance(s, Store | Atomic) and s.pointer]
 
     # -- statements
 
@@ -126,7 +130,9 @@ class ToLinalg(Scans):
         elem, w = s.result.elem, self.writer
         if elem.startswith("!"):
             raise Declined("a pointer loaded from memory", where=s.where)
-        text = f"memref.load {memory(w, s.base, elem)}[{w.poly(s.offset)}] : {memory_type(s.base, elem)}"
+        unwritten = s.base.kind != "buffer" and not any(may_alias(w, s.base, self.noalias) for w in self.written)
+        kept = f" {{{UNCHANGED}}}" if unwritten else ""
+        text = f"memref.load {memory(w, s.base, elem)}[{w.poly(s.offset)}]{kept} : {memory_type(s.base, elem)}"
         if s.base.kind != "buffer":
             self.accesses.append(describe(s.base, "load", "broadcast", elem, 1, s.where))
         if s.mask is None:

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 from torch_rvv.lowering.linear import Poly
 
+# An attribute of the linalg level: a number is loaded from memory that nothing in the kernel writes.
+UNCHANGED = "torch_rvv.unchanged"
+
 
 @dataclass(frozen=True)
 class Value:
     """A value in a body. name: scalar or vector; for linear values the scalar at lane 0, and a step. narrow: the vector
-    of i32 that it is the zero-extension of."""
+    of i32 that it is the zero-extension of. memory: where it was read from, if it can be again at any time."""
 
     name: str
     elem: str
@@ -20,6 +23,7 @@ class Value:
     step_level: int = 0
     constant: int | None = None
     narrow: str = ""
+    memory: str = ""
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class Strip:
     nans: dict[Any, str] = field(default_factory=dict)  # those whose NaNs are counted: how many so far
     gathers: int = 0
     early: bool = False  # a load stands outside of a loop that it was inside of
+    again: bool = False  # numbers from memory that nobody writes are read where they are used
 
     # -- writing
 
@@ -81,8 +82,14 @@ class Strip:
             return value
         kind = self.vector_type(value.elem)
         if value.kind == "uniform":
-            level = value.level
             carrier = self.operations.carrier(value.elem)
+            if self.again and value.memory:
+                # Volatile, or LLVM would read all of them before the loop and keep them on the stack.
+                inner = len(self.writers) - 1
+                emit = self.emitter(inner)
+                read = emit(f"llvm.load volatile {value.memory} : !llvm.ptr -> {carrier}")
+                return Value(emit(f"vector.broadcast {read} : {carrier} to {kind}"), value.elem, inner, "vector")
+            level = value.level
             name = self._once(("splat", value.name), level, f"vector.broadcast {value.name} : {carrier} to {kind}")
             return Value(name, value.elem, level, "vector")
         elem = "i64" if value.elem == "index" else value.elem

@@ -505,3 +505,33 @@ def test_what_costs_much_and_is_the_same_for_all_rows_stands_outside_of_their_lo
     # Strips come first: one loop is open where the operation stands, and not two.
     loops = before.count("scf.while") + before.count("scf.for")
     assert (loops == 1) == outside, before
+
+
+def weighted(count: int, noalias: bool = True, to: str = "%q"):
+    """(linalg, vector level) of a sum of so many numbers, each times a vector."""
+    numbers = "\n".join(
+        f"""
+    %c{i}_at = arith.constant {i} : i32
+    %p{i} = tt.addptr %r_, %c{i}_at : !tt.ptr<f32>, i32
+    %w{i} = tt.load %p{i} : !tt.ptr<f32>
+    %s{i} = tt.splat %w{i} : f32 -> tensor<256xf32>
+    %x{i} = tt.load %pp, %m : tensor<256x!tt.ptr<f32>>
+    %y{i} = math.fma %x{i}, %s{i}, {f"%y{i - 1}" if i else "%x0"} : tensor<256xf32>"""
+        for i in range(count)
+    )
+    body = (BLOCK + numbers + f"\n    tt.store %qp, %y{count - 1}, %m : tensor<256x!tt.ptr<f32>>").replace(
+        "%q :", f"{to} :"
+    )
+    arguments = "%p: !tt.ptr<f32>, %q: !tt.ptr<f32>, %r_: !tt.ptr<f32>, %n: i32"
+    text = f"module {{\n tt.func public @k({arguments}) {{\n{body}\n tt.return\n }}\n}}"
+    stages, _ = lower(text, CodegenOptions(noalias=noalias))
+    return stages["linalg"], stages["vector"]
+
+
+def test_more_numbers_than_registers_are_read_where_they_are_used_if_nothing_writes_them():
+    many, in_loop = weighted(40)
+    assert many.count("torch_rvv.unchanged") == 40 and in_loop.count("llvm.load volatile") >= 40
+    few, outside = weighted(12)
+    assert few.count("torch_rvv.unchanged") == 12 and "volatile" not in outside
+    for text, vectors in (weighted(40, noalias=False), weighted(40, to="%r_")):
+        assert "unchanged" not in text and "volatile" not in vectors
