@@ -29,7 +29,7 @@ BLOCK = 2048
 def _tap(value, column, total, i: tl.constexpr, w_row: tl.constexpr, KH: tl.constexpr, DH: tl.constexpr):
     """A row's sum with one more tap, if an element that is i rows below the row's first has one."""
     if i >= 0 and i % DH == 0 and i // DH < KH:
-        factor = tl.load(column + i // DH * w_row).to(tl.float32)
+        factor = tl.load(column + i // DH * w_row)
         total = tl.fma(value, tl.broadcast_to(factor, value.shape), total)
     return total
 
@@ -92,7 +92,7 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     height, width = geometry.results(x.shape[2:], kernel)
     rows = rows_of(height)
     groups = -(-height // rows)
-    x = stored(padded(x, padding, [padding[0] + groups * rows - height, padding[1]]))
+    x, weight = stored(padded(x, padding, [padding[0] + groups * rows - height, padding[1]])), weight.float()
     y = torch.empty(n, channels, groups * rows, width, dtype=x.dtype, device=x.device)
     columns = next_power_of_2(width)
     w_channel, _, w_row, w_column = weight.stride()

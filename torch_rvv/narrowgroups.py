@@ -37,7 +37,7 @@ ROWS = 4
 
 @triton.jit
 def _product(w, at: tl.constexpr, value, total):
-    factor = tl.load(w + at).to(tl.float32)
+    factor = tl.load(w + at)
     return tl.fma(value, tl.broadcast_to(factor, value.shape), total)
 
 
@@ -139,5 +139,5 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
         "SH": down, "SW": across, "DH": geometry.dilation[0], "DW": geometry.dilation[1], "OUT": made, "BLOCK": block,
     }  # fmt: skip
     grid = (-(-pixels.count // block), out // made, n)
-    done = launch(narrow_groups, grid, {"x": x, "w": weight.contiguous(), "y": y}, {}, constants, ["y"])
+    done = launch(narrow_groups, grid, {"x": x, "w": weight.float().contiguous(), "y": y}, {}, constants, ["y"])
     return done["y"][..., : height * pitch].unflatten(-1, (height, pitch))[..., : pixels.width]
