@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from torch_rvv.lowering import strip_atomic, strip_if
+from torch_rvv.lowering import strip_atomic, strip_if, strip_sums
 from torch_rvv.lowering.graph import attributes
 from torch_rvv.lowering.lanebound import lane_bound
 from torch_rvv.lowering.nodes import bytes_of
@@ -146,10 +146,8 @@ class Strip:
                 results = self.inline(callee, [self.get(v) for v in op.operands])
                 self.values.update(zip(op.results, results, strict=True))
                 return
-        if op.name == "arith.addf" and (product := self._summed_product(op)) is not None:
-            acc, factors = product
-            args = [*(self.get(v) for v in factors), self.get(acc)]
-            self.values[op.results[0]] = self.apply("math.fma", "", args, [str(op.results[0].type)])[0]
+        if op.name == "arith.addf" and (total := strip_sums.product_sum(self, op)) is not None:
+            self.values[op.results[0]] = total
             return
         folded = next((v for v in op.operands if v in self.nans), None) if op.name in NAN_WINS else None
         if folded is not None:
@@ -172,15 +170,6 @@ class Strip:
         )
         self.nans[acc] = emit(f"arith.addi {self.nans[acc]}, {more} : i64")
         return self.apply(NAN_WINS[op], "", [self.get(acc), value], [value.elem])[0]
-
-    def _summed_product(self, op: Any) -> tuple[Any, list[Any]] | None:
-        """(accumulator, factors) of an addition of a product to a sum: one rounding, and one instruction, less."""
-        for acc, other in (tuple(op.operands), tuple(op.operands)[::-1]):
-            maker = getattr(other.owner, "operation", None)
-            wide = str(other.type) in ("f32", "f64")
-            if acc in self.sums and wide and maker is not None and maker.name == "arith.mulf":
-                return acc, list(maker.operands)
-        return None
 
     def inline(self, callee: str, args: list[Value]) -> list[Value]:
         """The results of one of the module's own functions."""

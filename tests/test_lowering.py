@@ -535,3 +535,43 @@ def test_more_numbers_than_registers_are_read_where_they_are_used_if_nothing_wri
     assert few.count("torch_rvv.unchanged") == 12 and "volatile" not in outside
     for text, vectors in (weighted(40, noalias=False), weighted(40, to="%r_")):
         assert "unchanged" not in text and "volatile" not in vectors
+
+
+def dots(kind: str, rows: int = 4):
+    """The assembly of sums of products of such numbers, widened to f32: a row each of a matrix and one vector."""
+    shape = f"{rows}x256x"
+    body = f"""
+    %k = tt.make_range {{end = 256 : i32, start = 0 : i32}} : tensor<256xi32>
+    %kr = tt.expand_dims %k {{axis = 0 : i32}} : tensor<256xi32> -> tensor<1x256xi32>
+    %kb = tt.broadcast %kr : tensor<1x256xi32> -> tensor<{shape}i32>
+    %i = tt.make_range {{end = {rows} : i32, start = 0 : i32}} : tensor<{rows}xi32>
+    %ic = tt.expand_dims %i {{axis = 1 : i32}} : tensor<{rows}xi32> -> tensor<{rows}x1xi32>
+    %c256 = arith.constant dense<256> : tensor<{rows}x1xi32>
+    %i256 = arith.muli %ic, %c256 : tensor<{rows}x1xi32>
+    %ib = tt.broadcast %i256 : tensor<{rows}x1xi32> -> tensor<{shape}i32>
+    %at = arith.addi %ib, %kb : tensor<{shape}i32>
+    %ps = tt.splat %p : !tt.ptr<{kind}> -> tensor<{shape}!tt.ptr<{kind}>>
+    %xs = tt.splat %x : !tt.ptr<{kind}> -> tensor<{shape}!tt.ptr<{kind}>>
+    %pp = tt.addptr %ps, %at : tensor<{shape}!tt.ptr<{kind}>>, tensor<{shape}i32>
+    %xp = tt.addptr %xs, %kb : tensor<{shape}!tt.ptr<{kind}>>, tensor<{shape}i32>
+    %a = tt.load %pp : tensor<{shape}!tt.ptr<{kind}>>
+    %b = tt.load %xp : tensor<{shape}!tt.ptr<{kind}>>
+    %aw = arith.extf %a : tensor<{shape}{kind}> to tensor<{shape}f32>
+    %bw = arith.extf %b : tensor<{shape}{kind}> to tensor<{shape}f32>
+    %ab = arith.mulf %aw, %bw : tensor<{shape}f32>
+    %s = "tt.reduce"(%ab) <{{axis = 1 : i32}}> ({{
+    ^bb0(%l: f32, %r: f32):
+      %t = arith.addf %l, %r : f32
+      tt.reduce.return %t : f32
+    }}) : (tensor<{shape}f32>) -> tensor<{rows}xf32>
+    %qs = tt.splat %q : !tt.ptr<f32> -> tensor<{rows}x!tt.ptr<f32>>
+    %qp = tt.addptr %qs, %i : tensor<{rows}x!tt.ptr<f32>>, tensor<{rows}xi32>
+    tt.store %qp, %s : tensor<{rows}x!tt.ptr<f32>>"""
+    arguments = f"%p: !tt.ptr<{kind}>, %x: !tt.ptr<{kind}>, %q: !tt.ptr<f32>"
+    stages, _ = lower(f"module {{\n tt.func public @k({arguments}) {{\n{body}\n tt.return\n }}\n}}", CodegenOptions())
+    return stages["vector"]
+
+
+def test_sums_of_products_of_half_floats_are_widened_by_the_instruction_that_adds_them():
+    assert dots("f16").count("vfwmacc") >= 4
+    assert "vfwmacc" not in dots("bf16"), "of which there is no arithmetic"
