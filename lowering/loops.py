@@ -254,7 +254,7 @@ class NestWriter(Accumulators):
         return Strip(
             self.operations, writers, self.lanes, level, (self.mask, self.few if self.short else self.evl),
             functions=self.functions, views=self.views, scalar=self.names, iv=self.ivs[self.vector],
-            whole=self.head is not None and not self.short, again=self.again,
+            whole=self.head is not None and not self.short, again=self.again, folds=self.vector in self.nest.reductions,
         )  # fmt: skip
 
     def _bind(self, strip: Strip, carries: list[Carry], depth: int) -> None:

@@ -50,6 +50,7 @@ class Strip:
     operands: dict[Any, Callable[[], Value]] = field(default_factory=dict)  # how to load what is not loaded yet
     iv: str | None = None  # the strip's first index
     whole: bool = False  # all lanes are in use
+    folds: bool = False  # lanes are reduced: which of them holds what is nobody's concern
     sums: set[Any] = field(default_factory=set)  # accumulators of reductions
     nans: dict[Any, str] = field(default_factory=dict)  # those whose NaNs are counted: how many so far
     gathers: int = 0

@@ -574,4 +574,9 @@ def dots(kind: str, rows: int = 4):
 
 def test_sums_of_products_of_half_floats_are_widened_by_the_instruction_that_adds_them():
     assert dots("f16").count("vfwmacc") >= 4
-    assert "vfwmacc" not in dots("bf16"), "of which there is no arithmetic"
+
+
+def test_sums_of_products_of_bf16_take_two_elements_of_a_word_at_a_time():
+    text = dots("bf16")
+    assert "vfwmacc" not in text and text.count("vector.scalable.extract") == 8
+    assert "scalable.extract" not in dots("bf16", rows=1).split("scf.while")[0], "the short strip is widened"
