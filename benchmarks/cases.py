@@ -176,11 +176,13 @@ def _products() -> None:
     for m, n, k in ((256, 256, 256), (250, 260, 270)):
         _product(f"matmul/triton_{m}x{n}x{k}", torch.mm, (m, k), (k, n), kernel=handwritten.product)
     _product("linear/128x768x768", F.linear, (128, 768), (768, 768), n=768)
-    _product("linear/1x4096x4096", F.linear, (1, 4096), (4096, 4096), n=4096)
+    for name, dtype in _DTYPES.items():
+        _product(f"linear/1x4096x4096{name}", F.linear, (1, 4096), (4096, 4096), dtype, n=4096)
     _product("bmm/12x128x128x64", torch.bmm, (12, 128, 64), (12, 64, 128))
     for c, size, o, k, stride in ((3, 224, 64, 7, 2), (64, 56, 64, 1, 1), (64, 56, 64, 3, 1), (256, 56, 128, 1, 2),
                                   (128, 28, 128, 3, 1), (256, 14, 256, 3, 1), (512, 7, 512, 3, 1)):  # fmt: skip
         _convolution(f"conv/{c}x{size}x{size}_{o}x{k}x{k}s{stride}", c, size, o, k, stride)
+    _convolution("conv/128x28x28_128x3x3s1g32", 128, 28, 128, 3, 1, 32)
     for c, size, stride in ((32, 112, 1), (96, 112, 2), (144, 56, 1), (384, 14, 1)):
         _convolution(f"depthwise/{c}x{size}x{size}s{stride}", c, size, c, 3, stride, c)
     for name, (h, length, keys, e) in {"1x12x128x64": (12, 128, 128, 64), "1x8x1x64_1024": (8, 1, 1024, 64)}.items():

@@ -22,6 +22,16 @@ void case_matmul(T *R out, const T *R a, const T *R b, index_t m, index_t n, ind
   }
   free(sums);
 }
+
+/* a times the transpose of b, which has n rows. */
+void case_linear(T *R out, const T *R a, const T *R b, index_t m, index_t n, index_t k) {
+  for (index_t i = 0; i < m; i++)
+    for (index_t j = 0; j < n; j++) {
+      float sum = 0;
+      for (index_t p = 0; p < k; p++) sum += widen(a[i * k + p]) * widen(b[j * k + p]);
+      out[i * n + j] = narrow(sum);
+    }
+}
 #else
 void case_matmul(float *R out, const float *R a, const float *R b, index_t m, index_t n, index_t k) {
   for (index_t i = 0; i < m; i++) {
