@@ -63,7 +63,8 @@ def test_select():
     assert [c.name for c in select("relu")] == ["relu", "relu/f16", "relu/bf16"]
     assert [c.name for c in select("relu/f16,gather")] == ["relu/f16", "gather"]
     assert len(select(None)) + len(select(None, "gemm")) == len(CASES)
-    assert [c.name for c in select("linear", "gemm")] == ["linear/128x768x768", "linear/1x4096x4096"]
+    wide, *token = [c.name for c in select("linear", "gemm")]
+    assert wide == "linear/128x768x768" and token == [f"linear/1x4096x4096{kind}" for kind in ("", "/f16", "/bf16")]
     with pytest.raises(OptionError, match="Unknown case 'rleu'"):
         select("rleu")
     with pytest.raises(OptionError, match="Unknown peer"):
