@@ -113,9 +113,8 @@ def _check(index: Any, first: Any, end: Any) -> None:
 def scatter_add(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
     """aten.scatter_add of whole rows: of an index that is the same along each."""
     same = index.dim() == x.dim() > 1 and all(index.stride(d) == 0 for d in range(1, x.dim()))
-    if not same or dim % x.dim() != 0 or not index.shape[1:] == source.shape[1:] == x.shape[1:]:
-        return NotImplemented
-    if not _applies(x, index):
+    rows_only = same and dim % x.dim() == 0 and index.shape[1:] == source.shape[1:] == x.shape[1:]
+    if not (rows_only and _applies(x, index)):
         return NotImplemented
     rows = index.flatten(1)[:, 0]
     _check(rows, 0, x.shape[0])

@@ -96,13 +96,14 @@ def correlate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
         return tiled
     apart = geometry.groups == x.shape[1] and weight.shape[1] == 1 and weight.shape[0] == geometry.groups
     taps = math.prod(weight.shape[2:])
-    if apart and taps > UNROLLED_TAPS and depthwise.applies(x, weight, geometry):
+    unrolled = apart and taps <= UNROLLED_TAPS
+    if apart and not unrolled and depthwise.applies(x, weight, geometry):
         return depthwise.correlate(x, weight, geometry)
-    if not (apart and taps <= UNROLLED_TAPS) and narrowgroups.applies(x, weight, geometry):
+    if not unrolled and narrowgroups.applies(x, weight, geometry):
         return narrowgroups.correlate(x, weight, geometry)
     x = padded(x, geometry.padding, geometry.padding)
     # Read by each tap: without its edges that costs less than a copy does, but where few elements are read (taps.py).
-    few = taps == 1 or (apart and taps <= UNROLLED_TAPS and any(s > 1 for s in geometry.stride))
+    few = taps == 1 or (unrolled and any(s > 1 for s in geometry.stride))
     x = x if few else stored(x)
     return _depthwise(x, weight, geometry) if apart else _by_product(x, weight, geometry)
 

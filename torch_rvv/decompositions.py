@@ -50,11 +50,12 @@ def table() -> dict[Any, Callable[..., Any]]:
     for name, rule in _FOREIGN.items():
         if (found := getattr(torch.ops.transformers, name, None)) is not None:
             rules[found.default] = rule
-    for operator, rule in addrows.TABLE.items():
+    partial: dict[Any, Callable[..., Any]] = {
+        aten.mm.default: mm, aten.addmm.default: addmm, aten.bmm.default: bmm, aten._int_mm.default: int_mm,
+        **addrows.TABLE,
+    }  # fmt: skip
+    for operator, rule in partial.items():
         rules[operator] = _first(rule, theirs.get(operator))
-    for name, rule in (("mm", mm), ("addmm", addmm), ("bmm", bmm), ("_int_mm", int_mm)):
-        op = getattr(aten, name).default
-        rules[op] = _first(rule, theirs.get(op))
     return {**theirs, **rules}
 
 
