@@ -3,7 +3,8 @@
     %n = arith.minsi %block, %left      at most the smaller bound of the two; leaves what one of them does
     33 + %pid * -64                     at most 33, program ids and loop indices being no negative numbers; leaves 1
 
-Limits: an estimate for choosing loops, of what `ttir_to_linalg` writes; None where it does not know.
+Limits: of what `ttir_to_linalg` writes; None where it does not know. Bounds are an estimate for choosing loops; what is
+left is exact, and decides which loops there are.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ _RULES: dict[str, Callable[[Any], int | None]] = {
     "arith.muli": _product,
 }
 
-MODULUS = 32  # a divisor of the lanes of a strip, at the VLEN for which code is to be fast
+# A multiple of the lanes of a strip, at the VLEN for which code is to be fast; of two, for integers wrap around.
+MODULUS = 32
 Remainders = frozenset[int]
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 # Steps of a round, by LMUL.
 UNROLL = {4: 4, 2: 8, 1: 8}
+# Steps left over from rounds that are written one by one; of a long loop, more are a loop of their own: little
+# beside the rounds, and half of the code.
+WRITTEN, LONG = 3, 256
 # Bytes that offsets of loads span, half of them before the pointer.
 REACH = 4096
 
@@ -78,7 +81,8 @@ class DepthLoop:
         steps, unroll = kernel.of.sizes[kernel.of.depth], UNROLL[kernel.lmul]
         if isinstance(steps, int):
             rounds, rest = divmod(steps - 1, unroll)
-            state = self._rounds(self._rounds(state, rounds, unroll), min(rest, 1), rest)
+            written = (1, rest) if rest <= WRITTEN or steps < LONG else (rest, 1)
+            state = self._rounds(self._rounds(state, rounds, unroll), *(written if rest else (0, 0)))
         else:
             following = w.op(f"arith.subi {steps}, {w.constant(1)} : index")
             for op, size in (("divui", unroll), ("remui", 1)):

@@ -192,7 +192,7 @@ class Row(NestWriter):
 
     def __init__(self, nest: Nest, sums: Operand, kernel: Kernel, *names: Any):
         others = [o for o in nest.operands if o is not sums]
-        super().__init__(Nest(others, nest.sizes, nest.reductions, nest.block, nest.most), *names)
+        super().__init__(Nest(others, nest.sizes, nest.reductions, nest.block, nest.most, nest.rests), *names)
         self.sums, self.kernel = sums, kernel
         self.flat = len(nest.sizes) == 1
         self.lanes, self.head = kernel.lanes, None
@@ -215,6 +215,11 @@ class Row(NestWriter):
     def rows(self) -> str | int:
         """How many rows there are."""
         return self.kernel.of.sizes[self.kernel.of.row] if self.flat else self.nest.sizes[self.dim(0)]  # type: ignore[index]
+
+    @property
+    def rests(self) -> frozenset[int] | None:
+        """What their number leaves, as nest.Nest has it."""
+        return self.kernel.of.rests[self.kernel.of.row] if self.flat else self.nest.rests[self.dim(0)]  # type: ignore[index]
 
     def end(self, sums: str, row: str, column: str) -> None:
         """What becomes of a row's accumulator."""

@@ -384,7 +384,7 @@ class ToVector:
             row = self._row(op, end.generic, kernel)
             if row is not None:
                 kernel.end = row.end
-                kernel.limit(row.rows)
+                kernel.limit(row.rows, row.rests)
                 self.done.add(end.generic)
                 fused = end
         waits = begins is not None and (fused is None or epilogue.apart(begins, fused.generic, self.options.noalias))

@@ -147,9 +147,13 @@ class Kernel:
         self.narrow = f"vector<[{self.lanes}]x{of.narrow}>"
         self.masks = f"vector<[{self.lanes}]xi1>"
 
-    def limit(self, rows: str | int) -> None:
-        """Write only so many rows."""
-        self.of = replace(self.of, sizes=[rows if d == self.of.row else n for d, n in enumerate(self.of.sizes)])
+    def limit(self, rows: str | int, rests: frozenset[int] | None) -> None:
+        """Write only so many rows; rests: what their number leaves."""
+
+        def instead(values: list[Any], value: Any) -> list[Any]:
+            return [value if dim == self.of.row else one for dim, one in enumerate(values)]
+
+        self.of = replace(self.of, sizes=instead(self.of.sizes, rows), rests=instead(self.of.rests, rests))
 
     def _lmul(self, wanted: int | None) -> int:
         return min(wanted, 4) if wanted is not None else self._filled((1, 2), 4)
@@ -333,7 +337,14 @@ class Kernel:
             whole = self.w.op(f"arith.divui {count}, {self.w.constant(rows)} : index")
             end = self.add(start, self.mul(whole, rows))
             self._row_loop(rows, start, end, at)
+            if self._divides(rows, row):
+                return
             start = end
+
+    def _divides(self, count: int, dim: int) -> bool:
+        """Whether a size is known to be a multiple of a number."""
+        rests = self.of.rests[dim]
+        return rests is not None and MODULUS % count == 0 and all(rest % count == 0 for rest in rests)
 
     def _row_loop(self, rows: int, start: str | int, end: str | int, at: dict[int, str | int]) -> None:
         """Blocks of so many rows from start to end."""

@@ -140,7 +140,7 @@ def test_who_watches_a_compile_has_all_of_it_in_this_process(workers, fresh, mon
 def test_a_declined_kernel_has_its_reason_from_the_other_process(workers, fresh, monkeypatch):
     ttir = "module { tt.func public @k(%p: !tt.ptr<f32>) { %0 = tt.no_such_op : f32\n tt.return } }"
     answer = ahead._workers(1).submit(ttir, compiler.current_codegen()).result()
-    assert answer is not None and answer[1]["declined"][0] and answer[0]["so"] == b""
+    assert answer is not None and answer[1]["declined"][0] and answer[0] == b""
 
 
 def test_inline_assembly_is_assembled_there_too():
@@ -156,5 +156,5 @@ def test_inline_assembly_is_assembled_there_too():
     }
     }"""
     ttir = ttir.replace("CONSTRAINTS", 'constraints = "=r,r", packed_element = 1 : i32, pure = true')
-    results, metadata = ahead._workers(1).submit(ttir, compiler.current_codegen()).result()
-    assert metadata["declined"] is None and results["so"][:4] == b"\x7fELF"
+    binary, metadata = ahead._workers(1).submit(ttir, compiler.current_codegen()).result()
+    assert metadata["declined"] is None and binary[:4] == b"\x7fELF"

@@ -80,19 +80,6 @@ def test_gradients_of_attention():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [F32, F16, BF16], ids=str)
-@pytest.mark.parametrize("shape", [(2, 5, 6, 7), (3, 5), (2, 5, 9)], ids=str)
-@pytest.mark.parametrize("affine", [True, False])
-def test_batch_norm_by_running_statistics(shape, affine, dtype):
-    torch.manual_seed(0)
-    x = torch.randn(shape).to(dtype)
-    mean, var, weight, bias = torch.randn(5), torch.rand(5) + 0.5, torch.randn(5), torch.randn(5)
-    if not affine:
-        agree(lambda x, m, v: F.batch_norm(x, m.to(x.dtype), v.to(x.dtype)), x, mean, var)
-        return
-    agree(lambda x, *of: F.batch_norm(x, *(t.to(x.dtype) for t in of)), x, mean, var, weight, bias)
-
-
 def test_a_softmax_of_scaled_numbers_is_one_pass_here_and_is_left_alone_elsewhere():
     x = torch.randn(4, 50)
     x[0, 1], x[1, 2], x[2] = torch.inf, torch.nan, -torch.inf
@@ -110,3 +97,13 @@ def test_a_softmax_of_scaled_numbers_is_one_pass_here_and_is_left_alone_elsewher
             if getattr(entry, "handler", None) in patterns_.SCALED_SOFTMAX:
                 match = SimpleNamespace(kwargs={"other": 2.0})
                 assert entry.extra_check(match)
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, BF16, torch.float64, torch.int32], ids=str)
+@pytest.mark.parametrize("limits", [(0, 6), (-1.5, 1.25), (2, 1)], ids=str)
+def test_clamping_between_two_limits(limits, dtype):
+    torch._dynamo.reset()
+    x = torch.tensor([-9, -1.5, -1, -0.0, 0.0, 0.5, 1.25, 6, 7, torch.nan, torch.inf, -torch.inf])
+    x = x.nan_to_num(3, 4, -4).to(dtype) if dtype == torch.int32 else x.to(dtype)
+    found = torch.compile(torch.ops.aten.hardtanh, backend="rvv")(x, *limits)
+    torch.testing.assert_close(found, torch.ops.aten.hardtanh(x, *limits), equal_nan=True, rtol=0, atol=0)

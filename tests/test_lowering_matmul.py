@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+import triton
+import triton.language as tl
 from test_lowering_language import PRODUCT
 from torch_rvv.lowering import llvm
 from torch_rvv.lowering.convert_dot import stays
 from torch_rvv.lowering.pipeline import lower
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
 
 from torch_rvv.knobs import CodegenOptions
 from torch_rvv.target import TARGETS
@@ -177,3 +183,28 @@ TILE = """
     %ts = tt.splat %t : !tt.ptr<f32> -> tensor<64x64x!tt.ptr<f32>>
     %tp = tt.addptr %ts, %at : tensor<64x64x!tt.ptr<f32>>, tensor<64x64xi32>
     tt.store %tp, %d : tensor<64x64x!tt.ptr<f32>>"""
+
+
+@triton.jit
+def rows_of(a, b, c, M: tl.constexpr, B: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
+    m, n, k = tl.program_id(0) * B + tl.arange(0, B), tl.arange(0, N), tl.arange(0, 512)
+    x = tl.load(a + m[:, None] * K + k[None, :], mask=(m[:, None] < M) & (k[None, :] < K), other=0)
+    y = tl.load(b + k[:, None] * N + n[None, :], mask=k[:, None] < K, other=0)
+    tl.store(c + m[:, None] * N + n[None, :], tl.dot(x, y), mask=m[:, None] < M)
+
+
+def loops(rows: int, depth: int = 32) -> int:
+    """How many loops along the depth there are, of so many rows and sixteen columns: tiles of eight rows at LMUL 2."""
+    signature = {"a": "*fp32", "b": "*fp32", "c": "*fp32"}
+    constants = {"M": rows, "B": 256, "N": 16, "K": depth}
+    source = ASTSource(rows_of, {**signature, **dict.fromkeys(constants, "constexpr")}, constants)
+    text = triton.compile(source, target=GPUTarget("cpu", "k1", 1)).asm["vector"]
+    return len(re.findall(r"scf.for .*vector<", text))
+
+
+def test_rows_that_leave_nothing_have_no_loops_for_what_is_left():
+    assert (loops(160), loops(161), loops(162)) == (1, 3, 2)
+
+
+def test_steps_that_are_left_of_a_long_loop_are_a_loop():
+    assert (loops(160, depth=257), loops(160, depth=264), loops(160, depth=128)) == (1, 2, 1)

@@ -132,10 +132,15 @@ def _by_product(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     n, c, o = x.shape[0], x.shape[1], weight.shape[0]
     pixels = geometry.pixels(x.shape[2:], kernel)
     depth, count = c // groups * math.prod(kernel), math.prod(pixels)
-    order = (0, 1, *range(2 + d, 2 + 2 * d), *range(2, 2 + d))
-    patches = _patches(x, kernel, geometry).permute(order).reshape(n * groups, depth, count)
-    matrices = weight.reshape(1, groups, o // groups, depth).expand(n, -1, -1, -1).reshape(-1, o // groups, depth)
-    return torch.bmm(matrices, patches).reshape(n, o, *pixels)
+    if math.prod(kernel) == 1:  # In fewer nodes.
+        patches = x[(..., *(slice(None, None, s) for s in geometry.stride))]
+    else:
+        order = (0, 1, *range(2 + d, 2 + 2 * d), *range(2, 2 + d))
+        patches = _patches(x, kernel, geometry).permute(order)
+    matrices = weight.reshape(groups, o // groups, depth)
+    if not (isinstance(n, int) and n == 1):
+        matrices = matrices.expand(n, groups, o // groups, depth).reshape(-1, o // groups, depth)
+    return torch.bmm(matrices, patches.reshape(n * groups, depth, count)).reshape(n, o, *pixels)
 
 
 # -- the other way

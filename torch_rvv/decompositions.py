@@ -5,7 +5,8 @@ _int_mm               of uint8 as of int8 with a correction; with one row or col
 convolution           see convolution.py
 attention             see attention.py
 silu                  x * sigmoid(x)
-batch_norm            by running statistics: one fma with two numbers a channel
+hardtanh              two clamps
+batch_norm            by running statistics: see batchnorm.py
 var_mean              of nothing: NaN, and the mean as well (Inductor's is 0)
 avg_pool*             see pooling.py
 index_put, scatter_add   of rows that are added: see addrows.py
@@ -20,9 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._decomp.decompositions import pw_cast_for_opmath
-from torch._inductor.inductor_prims import fma
 
-from torch_rvv import addrows, attention, convolution, gemm, grouped, pooling
+from torch_rvv import addrows, attention, batchnorm, convolution, gemm, grouped, pooling
 from torch_rvv.obstacles import FLOATS
 from torch_rvv.runtime.context import current_placement
 from torch_rvv.stored import stored
@@ -44,7 +44,6 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.cat.default: cat,
         aten.silu.default: silu,
         aten.var_mean.correction: var_mean,
-        aten._native_batch_norm_legit_no_training.default: batch_norm,
         **pooling.table(),
     }
     for name, rule in _FOREIGN.items():
@@ -52,7 +51,8 @@ def table() -> dict[Any, Callable[..., Any]]:
             rules[found.default] = rule
     partial: dict[Any, Callable[..., Any]] = {
         aten.mm.default: mm, aten.addmm.default: addmm, aten.bmm.default: bmm, aten._int_mm.default: int_mm,
-        **addrows.TABLE,
+        aten._native_batch_norm_legit_no_training.default: batchnorm.batch_norm,
+        aten.hardtanh.default: hardtanh, **addrows.TABLE,
     }  # fmt: skip
     for operator, rule in partial.items():
         rules[operator] = _first(rule, theirs.get(operator))
@@ -181,18 +181,9 @@ def silu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(x)
 
 
-def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, momentum: float,
-               eps: float) -> Any:  # fmt: skip
-    """aten._native_batch_norm_legit_no_training of (N, C, ...), with two numbers a channel as aten has them on CPUs:
-    Inductor's (x - mean) / std * weight + bias is four operations an element."""
-    if x.dtype not in FLOATS:
-        return NotImplemented
-    slope = (var.float() + eps).sqrt().reciprocal()
-    slope = slope if weight is None else slope * weight.float()
-    level = -mean.float() * slope if bias is None else bias.float() - mean.float() * slope
-    slope, level = (t.reshape(-1, *[1] * (x.dim() - 2)).expand_as(x) for t in (slope, level))
-    nothing = x.new_empty(0, dtype=mean.dtype)
-    return fma(x.float(), slope, level).to(x.dtype), nothing, nothing
+def hardtanh(x: Tensor, min_val: float = -1, max_val: float = 1) -> Any:
+    """aten.hardtanh, as ReLU6 is one: PyTorch's own asks the same in many more calls."""
+    return x.clamp_min(min_val).clamp_max(max_val) if x.dtype in FLOATS else NotImplemented
 
 
 def var_mean(x: Tensor, dim: list[int] | None = None, *, correction: Any = None, keepdim: bool = False) -> Any:

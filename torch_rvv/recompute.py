@@ -1,7 +1,7 @@
 """What a backward graph works out again instead of reading it from memory.
 
 PyTorch knows most views as such, but not `unfold`: the patches of a convolution, kernel times as large as the image,
-would be saved for the gradient of its filter.
+would be saved for the gradient of its filter. And operators of ours are unknown to it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from functools import cache
 import torch
 from torch._functorch import partitioners
 
+from torch_rvv import batchnorm  # noqa: F401  # Whose operator is named here.
 from torch_rvv.runtime.context import placed
 
 VIEWS = (torch.ops.aten.unfold,)
+ELEMENTWISE = (torch.ops.torch_rvv.batch_norm,)
 
 
 @cache
@@ -24,8 +26,9 @@ def register() -> None:
     def get_default_op_list() -> partitioners.OpTypes:
         types = theirs()
         if placed():
-            for known in (types.view_ops, types.recomputable_ops, types.fusible_ops):
-                known.update(VIEWS)
+            types.view_ops.update(VIEWS)
+            for known in (types.recomputable_ops, types.fusible_ops):
+                known.update((*VIEWS, *ELEMENTWISE))
         return types
 
     partitioners.get_default_op_list = get_default_op_list

@@ -76,13 +76,14 @@ class Listing(str):
     data: bytes
 
 
-# What the stages make of a kernel: (each one's result, metadata).
-Lowered = tuple[dict[str, Any], dict[str, Any]]
-_made: ContextVar[Callable[[str, CodegenOptions], Lowered | None] | None] = ContextVar("torch_rvv_made", default=None)
+# What the stages make of a kernel: (its .so, metadata).
+Lowered = tuple[bytes, dict[str, Any]]
+Maker = Callable[[str, CodegenOptions], Lowered | None]
+_made: ContextVar[Maker | None] = ContextVar("torch_rvv_made", default=None)
 
 
 @contextmanager
-def results_from(made: Callable[[str, CodegenOptions], Lowered | None]) -> Iterator[None]:
+def results_from(made: Maker) -> Iterator[None]:
     """Kernels compiled meanwhile (in this thread): made(ttir, options) is asked before their stages run here."""
     token = _made.set(made)
     try:
@@ -92,13 +93,12 @@ def results_from(made: Callable[[str, CodegenOptions], Lowered | None]) -> Itera
 
 
 def lower(ttir: str, codegen: CodegenOptions) -> Lowered:
-    """All stages behind Triton's own, at once, for a graph's kernel: who would read its assembly has it dumped."""
-    results: dict[str, Any] = {}
+    """All stages behind Triton's own, at once."""
     metadata: dict[str, Any] = {}
     source: Any = ttir
     for name in STAGES:
-        source = results[name] = _run(name, source, metadata, codegen, listed=False)
-    return results, metadata
+        source = _run(name, source, metadata, codegen, listed=False)
+    return source, metadata
 
 
 def ttir_passes(module: Any, metadata: dict[str, Any], options: Options) -> Any:
@@ -152,19 +152,20 @@ class RVVBackend(BaseBackend):
         """TTIR needs no dialect of ours."""
 
     def add_stages(self, stages: dict[str, Callable[..., Any]], options: Options, language: Any = None) -> None:
-        made: dict[str, Any] = {}
         stages["ttir"] = lambda module, metadata: ttir_passes(module, metadata, options)
+        if (ask := _made.get()) is not None:
+            # A graph's kernel: who would read what the others make has it dumped.
+            stages[self.binary_ext] = lambda source, metadata: _made_by(ask, str(source), metadata, options.codegen)
+            return
         for name in STAGES:
-            stages[name] = lambda source, metadata, name=name: _stage(name, source, metadata, options.codegen, made)
+            stages[name] = lambda source, metadata, name=name: _run(name, source, metadata, options.codegen)
 
 
-def _stage(name: str, source: Any, metadata: dict[str, Any], codegen: CodegenOptions, made: dict[str, Any]) -> Any:
-    """One stage, or its result from elsewhere, which goes to `made` with the first of them."""
-    ask = _made.get()
-    if name == "linalg" and ask is not None and (lowered := ask(str(source), codegen)) is not None:
-        made.update(lowered[0])
-        metadata.update(lowered[1])
-    return made[name] if name in made else _run(name, source, metadata, codegen)
+def _made_by(ask: Maker, ttir: str, metadata: dict[str, Any], codegen: CodegenOptions) -> bytes:
+    """A kernel's .so from elsewhere, or made here."""
+    binary, of = ask(ttir, codegen) or lower(ttir, codegen)
+    metadata.update(of)
+    return binary
 
 
 def _run(name: str, source: Any, metadata: dict[str, Any], codegen: CodegenOptions, *, listed: bool = True) -> Any:

@@ -16,6 +16,9 @@ from multiprocessing.connection import Connection
 from torch_rvv.lowering import pipeline  # noqa: F401  # Before the fork.
 from torch_rvv.plugin.compiler import lower
 
+# Less urgent than the process that finds work for them, by so much: it is one, and they may be as many as there are cores.
+LESS = 5
+
 
 def serve(connection: Connection) -> None:
     """Answer until the connection closes."""
@@ -44,4 +47,5 @@ def own(descriptors: Sequence[int]) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process in front; this one ends with it.
+    os.nice(LESS)
     serve(Connection(own([int(text) for text in sys.argv[1:]])))
