@@ -26,8 +26,8 @@ from torch_rvv.obstacles import FLOATS
 @torch.library.custom_op("torch_rvv::batch_norm", mutates_args=())
 def by_channel(x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float) -> Tensor:
     """x (N, C, ...) and C numbers of each of the others, as PyTorch runs it."""
-    of = (t if t is None else t.float() for t in (weight, bias))
-    wide = F.batch_norm(x.float(), mean.float(), var.float(), *of, training=False, eps=eps)
+    slope, level = (t if t is None else t.float() for t in (weight, bias))
+    wide = F.batch_norm(x.float(), mean.float(), var.float(), slope, level, training=False, eps=eps)
     return torch.empty_like(x).copy_(wide)
 
 

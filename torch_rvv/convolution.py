@@ -133,7 +133,7 @@ def _by_product(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     pixels = geometry.pixels(x.shape[2:], kernel)
     depth, count = c // groups * math.prod(kernel), math.prod(pixels)
     if math.prod(kernel) == 1:  # In fewer nodes.
-        patches = x[(..., *(slice(None, None, s) for s in geometry.stride))]
+        patches = x[(slice(None), slice(None), *(slice(None, None, s) for s in geometry.stride))]
     else:
         order = (0, 1, *range(2 + d, 2 + 2 * d), *range(2, 2 + d))
         patches = _patches(x, kernel, geometry).permute(order)

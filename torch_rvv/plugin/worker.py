@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from torch_rvv.lowering import pipeline  # noqa: F401  # Before the fork.
 from torch_rvv.plugin.compiler import lower
 
-# Less urgent than the process that finds work for them, by so much: it is one, and they may be as many as there are cores.
+# So much less urgent than the process that finds work for them: they may be as many as there are cores.
 LESS = 5
 
 
