@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch._functorch._aot_autograd.autograd_cache import BypassAOTAutogradCache
+from torch._functorch._aot_autograd.runtime_wrappers import _AnalyzeCustomOpInputOutputMode
 from torch._inductor.custom_graph_pass import CustomGraphModulePass
 from torch._inductor.output_code import OutputCode
 from torch._inductor.utils import set_tracing_context_output_strides
+from torch.utils._python_dispatch import _get_current_dispatch_mode, _pop_mode_temporarily
 
 from torch_rvv import timed
 from torch_rvv.errors import TorchRvvError
@@ -53,6 +56,13 @@ class KeyPass(CustomGraphModulePass):
         return key() if placed() else "torch_rvv: not in use"
 
 
+def _unwatched() -> AbstractContextManager[Any]:
+    """Without the mode in which AOTAutograd runs a graph the first time, to look for results of custom operators that
+    are views of their arguments: in a mode, any mode, PyTorch's linalg.pinv of complex numbers is wrong."""
+    watched = isinstance(_get_current_dispatch_mode(), _AnalyzeCustomOpInputOutputMode)
+    return _pop_mode_temporarily() if watched else nullcontext()
+
+
 @dataclass
 class SavedGraph(OutputCode):
     """One compiled graph for AOTAutograd. run: what executes it; output_strides: as Inductor's."""
@@ -69,7 +79,8 @@ class SavedGraph(OutputCode):
 
     def __call__(self, inputs: Sequence[Any]) -> Any:
         assert self.run is not None
-        return self.run(inputs)
+        with _unwatched():
+            return self.run(inputs)
 
     def prepare_for_serialization(self) -> None:
         """Drop what cannot be saved. Raises BypassAOTAutogradCache for a graph that is not all ours."""

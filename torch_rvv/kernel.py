@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import sympy
 import torch
+from torch._inductor.codegen.common import TensorArg
 from torch._inductor.codegen.simd import CantSplit
 from torch._inductor.codegen.triton import (
     IndexingOptions,
@@ -24,9 +25,15 @@ from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.functions import FloorDiv
 
+from torch_rvv.errors import LoweringError
+
 # What Inductor calls to sort, and where ours is.
 SORT = "triton_helpers.sort_with_index"
 OUR_SORT = "from torch_rvv.plugin.sorting import sort_with_index"
+# What moves elements and looks at none of them.
+MOVES = frozenset(
+    "load store output masked constant index_expr get_index lt le gt ge eq ne and_ or_ logical_and".split()
+)
 
 
 def _divided(size: Any) -> Any:
@@ -103,8 +110,33 @@ class RvvKernel(TritonKernel):
 
     def codegen_kernel(self, name: str | None = None) -> str:
         # Inductor's own sort is a network of steps that each move a whole block.
-        code = str(super().codegen_kernel(name))
+        with self._complex_as_integers():
+            code = str(super().codegen_kernel(name))
         return f"{OUR_SORT}\n{code.replace(SORT, SORT.split('.')[-1])}" if SORT in code else code
+
+    @contextmanager
+    def _complex_as_integers(self) -> Iterator[None]:
+        """Triton has no complex numbers, but copies of them are copies of integers as wide."""
+        theirs = self.args.python_argdefs
+
+        def python_argdefs() -> Any:
+            found = theirs()
+            for argument in found[2]:
+                if isinstance(argument, TensorArg) and argument.dtype == torch.complex64:
+                    argument.dtype = torch.int64
+            return found
+
+        for node in self.features.scheduler_nodes():
+            touched = {V.graph.get_dtype(dep.name) for dep in node.read_writes.reads_and_writes()}
+            others = set(node._body.op_counts) - MOVES
+            if any(dtype.is_complex for dtype in touched) and (others or torch.complex128 in touched):
+                what = ", ".join(sorted(others)) or "a copy"
+                raise LoweringError(f"complex numbers in a kernel ({what} of {sorted(map(str, touched))})")
+        self.args.python_argdefs = python_argdefs  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del self.args.python_argdefs
 
     def reduction(self, *args: Any, **kwargs: Any) -> Any:
         # Which rows there are: an index that is computed from the result is checked for those only, and not for what a
