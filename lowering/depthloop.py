@@ -170,18 +170,18 @@ class DepthLoop:
         kernel, sums, scalars, vector = self.kernel, [], [], state.vector
         for r in range(self.rows):
             sums.append(kernel.fma(state.scalars[r], state.vector, state.sums[r]))
-            kernel.here()
+            kernel.w.here()
             which, behind = self.held[r]
             # Volatile, so that it stays where it stands.
             scalars.append(kernel.scalar(self._along(state.a[which], step - state.ahead[which], behind), "volatile "))
             if r == 0:
-                kernel.here()
+                kernel.w.here()
                 vector = kernel.load(state.b[step if len(state.b) > 1 else 0], kernel.narrow)
             if r == min(1, self.rows - 1) and len(state.b) == 1:
-                kernel.here()
+                kernel.w.here()
                 state.b = [kernel.moved(state.b[0], kernel.step_of_b)]
             if (step, r) in gaps:
-                kernel.here()
+                kernel.w.here()
                 self._move(state, gaps[step, r], steps)
-            kernel.here()
+            kernel.w.here()
         state.sums, state.scalars, state.vector = sums, scalars, vector

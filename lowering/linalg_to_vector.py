@@ -30,7 +30,7 @@ from torch_rvv.lowering.nest import Nest, Operand
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations, bits_of
 from torch_rvv.lowering.values import UNCHANGED, Value, View
-from torch_rvv.lowering.writer import Writer
+from torch_rvv.lowering.writer import HERE, Writer
 
 from torch_rvv.errors import LoweringError
 
@@ -479,7 +479,7 @@ def linalg_to_vector(text: str, metadata: dict[str, Any], options: Any) -> str:
     carrier = to.operations.carrier
     program = f"{metadata['name']}.program"
     arguments = ", ".join(f"%arg{i}: {carrier(e)}" for i, e in enumerate(elems))
-    lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)", "  func.func private @torch_rvv.here()"]
+    lines = ["module {", "  func.func private @torch_rvv.check(i1, i32)", f"  func.func private @{HERE}()"]
     lines.append(
         f"  func.func private @{program}({arguments}, %scratch: !llvm.ptr, %context: !llvm.ptr) -> i32"
         " attributes {llvm.linkage = #llvm.linkage<internal>} {"

@@ -23,8 +23,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from torch_rvv.lowering.assembler import compile_ir
-from torch_rvv.lowering.matmul import HERE
 from torch_rvv.lowering.mlir import context, ir, llvm_dialect, run_passes
+from torch_rvv.lowering.writer import HERE
 
 from torch_rvv.errors import InstallError, LoweringError
 from torch_rvv.machinecode import count

@@ -32,8 +32,6 @@ from torch_rvv.lowering.writer import Writer
 ROWS = {4: 6, 2: 8, 1: 8}
 # What a column costs at an LMUL, the fewer products a loaded element has the more.
 COST = {4: 1.0, 2: 1.08, 1: 1.31}
-# A call that becomes a label, across which LLVM moves no instructions.
-HERE = "torch_rvv.here"
 BITS = 256
 
 
@@ -249,10 +247,6 @@ class Kernel:
     def moved(self, pointer: str, distance: str) -> str:
         """A pointer so many bytes on, where it stands here."""
         return self.kept(self.w.op(f"llvm.getelementptr {pointer}[{distance}] : (!llvm.ptr, i64) -> !llvm.ptr, i8"))
-
-    def here(self) -> None:
-        """No instruction moves across this place."""
-        self.w.line(f"func.call @{HERE}() : () -> ()")
 
     # -- loops
 

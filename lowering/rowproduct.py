@@ -60,11 +60,11 @@ class RowProduct(Kernel):
             line = self.ahead(first, j, of.narrow)
             following = b = self.load(line, self.narrow)
             for r in range(rows):
-                self.here()
+                self.w.here()
                 if r + 1 < rows:
                     line = self.moved(line, self.step_of_b)
                     following = self.load(line, self.narrow)
-                self.here()
+                self.w.here()
                 acc = self.fma(a[r], b, acc)
                 b = following
             self.store(acc, here)

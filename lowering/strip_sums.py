@@ -76,6 +76,8 @@ def _in_pairs(strip: Strip, acc: Any, factors: Sequence[Any], op: Any) -> Value 
         return None
     total = strip.vector(strip.get(acc))
     level, half = max(strip.level, a.level, b.level, total.level), strip.lanes // 2
+    # What is read next (by the next row) comes with what is done here, not before all of it.
+    strip.writers[level].here()
     emit, whole, part = strip.emitter(level), strip.vector_type("f32"), f"vector<[{half}]xf32>"
     result = total.name
     for at, x, y in zip((0, half), _halves(strip, a, half), _halves(strip, b, half), strict=True):

@@ -21,6 +21,10 @@ def storage(elem: str) -> str:
     return "i8" if elem in ("i1",) or elem.startswith("f8") else elem
 
 
+# A call that becomes a label, across which LLVM moves no instructions.
+HERE = "torch_rvv.here"
+
+
 class Writer:
     """Lines of MLIR text. Names are unique among the writers that share a counter."""
 
@@ -35,6 +39,10 @@ class Writer:
 
     def line(self, text: str) -> None:
         self.lines.append("  " * self.depth + text)
+
+    def here(self) -> None:
+        """No instruction moves across this place."""
+        self.line(f"func.call @{HERE}() : () -> ()")
 
     def op(self, text: str, prefix: str = "t") -> str:
         """One operation with one result; returns its name."""
