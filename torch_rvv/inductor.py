@@ -21,7 +21,7 @@ from torch._inductor.runtime.hints import ReductionHint
 from torch._inductor.runtime.runtime_utils import next_power_of_2
 from torch._inductor.virtualized import V
 
-from torch_rvv import batchnorm, columns, gemm, once, resize, sorts, taps
+from torch_rvv import batchnorm, columns, gemm, once, quotient, resize, sorts, taps
 from torch_rvv.fxgraph import RvvPythonWrapper, RvvWrapper
 from torch_rvv.graphcache import KeyPass
 from torch_rvv.kernel import RvvKernel
@@ -212,6 +212,7 @@ def register() -> None:
     resize.register()
     taps.register()
     batchnorm.register()
+    quotient.register()
     held = common.device_codegens["cpu"]
     theirs, splits = GraphLowering.is_unspec_arg, ir.Scan.num_splits
 

@@ -5,6 +5,7 @@ what is cheaper said otherwise.
                                           correction (decompositions.py), which torchao's graphs subtract again
     max pool, 3 x 3           →  3 x 1, then 1 x 3: two times three elements, and the first three side by side
     1 + tanh(u)               →  2 * sigmoid(2u), which is fewer instructions, and exact where the sum is near 0
+    a softmax's division      →  one a row (quotient.py)
     a few rows times a weight →  with the rows by column (columns.py)
 
 RULES: operator → rule(node) → the node that takes its place, or None.
@@ -23,6 +24,7 @@ from torch.fx import GraphModule, Node
 from torch_rvv.calls import call
 from torch_rvv.columns import PRODUCTS, by_column
 from torch_rvv.pooling import SEPARATED, UNROLLED
+from torch_rvv.quotient import of_softmax
 
 aten = torch.ops.aten
 max_pool = inductor_prims._low_memory_max_pool_with_offsets
@@ -100,6 +102,7 @@ def gate(node: Node) -> Node | None:
 RULES: dict[Any, Callable[[Node], Node | None]] = {
     aten.sub.Tensor: cancelled_sum,
     aten.add.Tensor: gate,
+    aten.div.Tensor: of_softmax,
     max_pool: separated_max_pool,
     **dict.fromkeys(PRODUCTS, by_column),
     aten.max_pool2d_with_indices.default: separated_max_pool,
