@@ -23,10 +23,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch_rvv.lowering import jam, neighbours
+from torch_rvv.lowering import jam, neighbours, rotated
 from torch_rvv.lowering.accumulate import Accumulators, Carry
 from torch_rvv.lowering.jam import Region
-from torch_rvv.lowering.lmul import choose, pressure, widest_element
+from torch_rvv.lowering.lmul import VLEN, choose, pressure, widest_element
 from torch_rvv.lowering.mlir import integer
 from torch_rvv.lowering.nest import Nest, Operand, choose_dim, loop_order, outside, walk_body
 from torch_rvv.lowering.operations import Operations
@@ -51,7 +51,7 @@ class NestWriter(Accumulators):
         self.order = loop_order(nest, self.vector)
         self.first = min((i for i, d in enumerate(self.order) if d in nest.reductions), default=len(self.order))
         self.lanes: int | None = None
-        self.region, self.short = Region(), False
+        self.region, self.short, self.chosen = Region(), False, False
         self.reads = neighbours.anchored(nest, self.vector) if not nest.reductions else {}
         numbers = [v for v in outside(nest.block) if str(v.type) in ("f32", "f64")]
         self.again = sum(bool(names(v).memory) for v in numbers) > REGISTERS
@@ -75,6 +75,7 @@ class NestWriter(Accumulators):
         # Never one lane: MLIR takes a vector of one for a scalar even when it is scalable.
         # What stands in a branch may be wider: it must still fit a group of eight registers.
         self.lanes = max(2, min(chosen * 64 // widest, 8 * 64 // widest_element(trial.lines)))
+        self.chosen = True
         for region in jam.regions(self.writer, self.nest, jammed):
             self.region = region
             self._nest(self.writer)
@@ -316,19 +317,18 @@ class NestWriter(Accumulators):
                 held, start = self._folded(writer, peeled.lines, carries, held), self.start
             names = [c.inside if innermost else writer.fresh("acc") for c in carries] if carried else []
             name = result if level == self.first else writer.fresh("loop")
-            make = self._strip_loop if dim == self.vector else self._plain_loop
-            after = make(
-                writer,
-                name,
-                dim,
-                self.end if peeled is not None and self._elementwise() else bounds[dim],
-                start,
-                steps[dim],
-                held if carried else [],
-                names,
-                text_kinds if carried else [],
-                lambda: loops(level + 1, names),
-            )
+            end = self.end if peeled is not None and self._elementwise() else bounds[dim]
+            held, kinds = (held, text_kinds) if carried else ([], [])
+            rotates = innermost and peeled is not None and self._rotates()
+            body = rotated.body(writers[-1].lines, self.ivs[dim], kinds) if rotates else None
+            if body is not None:
+                sums = zip(kinds, held, names, [c.merged for c in carries] if carried else [], strict=True)
+                after = rotated.write(writer, name, body, self.ivs[dim], (start, end, self.evl), list(sums))
+            else:
+                make = self._strip_loop if dim == self.vector else self._plain_loop
+                after = make(
+                    writer, name, dim, end, start, steps[dim], held, names, kinds, lambda: loops(level + 1, names)
+                )
             if peeled is not None and self._elementwise():
                 with writer.block(f"scf.if {self.some} {{"):
                     put(peeled.lines)
@@ -337,6 +337,12 @@ class NestWriter(Accumulators):
             return after
 
         loops(0, [])
+
+    def _rotates(self) -> bool:
+        """Whether loads may stand one strip ahead: not while an LMUL is looked for, nor of a few strips."""
+        assert self.vector is not None
+        most = self.nest.most[self.vector]
+        return self.chosen and (most is None or most >= rotated.STRIPS * (self.lanes or 0) * VLEN // 64)
 
     def _folded(self, w: Writer, lines: list[str], carries: list[Carry], held: list[str]) -> list[str]:
         """The accumulators after the short strip, where there is one."""

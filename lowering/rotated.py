@@ -1,0 +1,185 @@
+"""A loop over whole strips whose loads stand one strip ahead.
+
+    for i in strips:  v = load a[i];  store f(v)
+    →
+    v = load a[first]
+    for i in strips but the last:  w = f(v);  v = load a[i + 1];  store w
+    store f(v)
+
+A core that issues in order waits for a load where its value is used; this way the load has a strip's time. The values
+take the same registers: each is loaded when the strip before is done with it.
+Works on the text of a loop's body (Writer). Declines: bodies with loops or branches in them, or loads from where only
+the body knows; more vectors than there are registers; copies, which do nothing with what they wait for; anything
+stored but by the body's own plain stores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch_rvv.lowering.operations import bits_of
+from torch_rvv.lowering.writer import Writer
+
+_NAME = re.compile(r"%\w+(?:#\d+)?")
+_MADE = re.compile(r"(%\w+) = (.*)$")
+_LOAD = re.compile(r"(%\w+) = llvm\.load (%\w+) \{.*\} : !llvm\.ptr -> (vector<\[(\d+)\]x(\w+)>)$")
+_VECTOR = re.compile(r"vector<\[(\d+)\]x(\w+)>")
+# What an address is made of.
+_ADDRESS = ("arith.", '"arith.', "llvm.getelementptr")
+_STORE = "llvm.store "
+_PURE = 'llvm.call_intrinsic "llvm.riscv.v'
+# Vector registers, and how many are left where masks need the first of them (at LMUL 8 with its group).
+REGISTERS, UNMASKED = 32, 24
+# Of fewer, what stands before and behind the loop costs more than waiting.
+STRIPS = 4
+
+
+@dataclass(frozen=True)
+class Load:
+    """A load of a body: its result, its type, and the lines that make its address, itself the last."""
+
+    name: str
+    kind: str
+    lines: list[str]
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body in parts: the loads, which go; what is done; stores, which come last."""
+
+    loads: list[Load]
+    done: list[str]
+    stores: list[str]
+
+    @property
+    def kinds(self) -> list[str]:
+        return [load.kind for load in self.loads]
+
+
+def body(lines: Sequence[str], iv: str, carried: Sequence[str]) -> Body | None:
+    """A body whose loads may stand one strip ahead. iv: the strip's index; carried: the types of sums."""
+    lines = [line.strip() for line in lines]
+    if any(line.endswith("{") or ("call" in line and _PURE not in line) or "volatile" in line for line in lines):
+        return None
+    made = {found[1]: line for line in lines if (found := _MADE.match(line))}
+    if any(line.startswith("%") and not _MADE.match(line) for line in lines):  # Of several results.
+        return None
+    loads = []
+    for line in lines:
+        found = _LOAD.match(line)
+        if found is None:
+            if "llvm.load" in line:
+                return None
+            continue
+        address = _address(found[2], iv, made)
+        if address is None:
+            return None
+        loads.append(Load(found[1], found[3], [*address, line]))
+    stores = [line for line in lines if line.startswith(_STORE)]
+    done = [line for line in lines if not (_LOAD.match(line) or line.startswith(_STORE))]
+    waits = any(_VECTOR.search(line) for line in done)
+    return Body(loads, done, stores) if loads and waits and _fits(lines, loads, carried) else None
+
+
+def _address(pointer: str, iv: str, made: Mapping[str, str]) -> list[str] | None:
+    """The lines of a body that make a pointer, in order; None if they are more than index arithmetic."""
+    wanted, found = [pointer], []
+    while wanted:
+        line = made.get(wanted.pop())
+        if line is None:
+            continue
+        name, text = line.split(" = ", 1)
+        if not text.startswith(_ADDRESS) or "vector<" in text:
+            return None
+        if line in found:
+            found.remove(line)
+        found.append(line)
+        wanted += [n for n in _NAME.findall(text) if n != name]
+    moves = any(iv in _NAME.findall(line) for line in found)
+    return found[::-1] if moves else None
+
+
+def _fits(lines: Sequence[str], loads: Sequence[Load], carried: Sequence[str]) -> bool:
+    """Whether what waits for the next strip, sums, and a result find registers."""
+    sizes = [_registers(*m) for line in lines for m in _VECTOR.findall(line) if m[1] != "i1"]
+    held = sum(
+        _registers(*_VECTOR.findall(kind)[0]) for kind in [*(load.kind for load in loads), *carried] if "vector" in kind
+    )
+    masked = any(m[1] == "i1" for line in lines for m in _VECTOR.findall(line))
+    return held + max(sizes, default=0) <= (UNMASKED if masked else REGISTERS)
+
+
+def _registers(lanes: str, elem: str) -> int:
+    return max(1, int(lanes) * bits_of(elem) // 64)
+
+
+def renamed(lines: Sequence[str], names: Mapping[str, str], w: Writer) -> tuple[list[str], dict[str, str]]:
+    """The same lines with names of their own: (lines, what every name is now)."""
+    now = dict(names)
+    result = []
+    for line in lines:
+        made = _MADE.match(line)
+        text = _NAME.sub(lambda m: now.get(m.group(), m.group()), made[2] if made else line)
+        if made:
+            now[made[1]] = w.fresh("r")
+            text = f"{now[made[1]]} = {text}"
+        result.append(text)
+    return result, now
+
+
+def write(
+    w: Writer, name: str, body: Body, iv: str, span: tuple[str, str, str], sums: Sequence[tuple[str, str, str, str]]
+) -> list[str]:
+    """The loop, as the results of an scf.if: the index behind the last strip, and sums, which it returns.
+
+    span: where strips begin and end (indices), and how many lanes each has (i32). sums: (type, start, name in the body,
+    what the body makes of it) of each accumulator.
+    """
+    begin, end, length = span
+    lanes = w.op(f"arith.index_castui {length} : i32 to index")
+    kinds = [kind for kind, *_ in sums]
+    types = ", ".join(["index", *kinds])
+
+    def load(at: str) -> list[str]:
+        results = []
+        for one in body.loads:
+            lines, now = renamed(one.lines, {iv: at}, w)
+            for line in lines:
+                w.line(line)
+            results.append(now[one.name])
+        return results
+
+    some = w.op(f"arith.cmpi slt, {begin}, {end} : index")
+    with w.block(f"{name}:{len(kinds) + 1} = scf.if {some} -> ({types}) {{", "} else {"):
+        last, first = w.op(f"arith.subi {end}, {lanes} : index"), load(begin)
+        inner, at = w.fresh("loop"), w.fresh("at")
+        every = ", ".join(["index", *kinds, *body.kinds])
+        tops = [w.fresh("top") for _ in [*kinds, *body.loads]]
+        starts = [*(start for _, start, _, _ in sums), *first]
+        pairs = ", ".join(f"{top} = {start}" for top, start in zip([at, *tops], [begin, *starts], strict=True))
+        count = 1 + len(tops)
+        with w.block(f"{inner}:{count} = scf.while ({pairs}) : ({every}) -> ({every}) {{", "} do {"):
+            more = w.op(f"arith.cmpi slt, {at}, {last} : index")
+            w.line(f"scf.condition({more}) {', '.join([at, *tops])} : {every}")
+        inside = [*(held for _, _, held, _ in sums), *(one.name for one in body.loads)]
+        arguments = ", ".join(f"{n}: {k}" for n, k in zip([iv, *inside], ["index", *kinds, *body.kinds], strict=True))
+        with w.block(f"^bb0({arguments}):"):
+            for line in body.done:
+                w.line(line)
+            following = w.op(f"arith.addi {iv}, {lanes} : index")
+            ahead = load(following)
+            for line in body.stores:
+                w.line(line)
+            made = [result for *_, result in sums]
+            w.line(f"scf.yield {', '.join([following, *made, *ahead])} : {every}")
+        names = {n: f"{inner}#{i}" for i, n in enumerate([iv, *inside])}
+        lines, now = renamed([*body.done, *body.stores], names, w)
+        for line in lines:
+            w.line(line)
+        results = [end, *(now.get(result, result) for *_, result in sums)]
+        w.line(f"scf.yield {', '.join(results)} : {types}")
+    w.line(f"  scf.yield {', '.join([begin, *(start for _, start, _, _ in sums)])} : {types}")
+    w.line("}")
+    return [f"{name}#{i + 1}" for i in range(len(kinds))]
