@@ -320,10 +320,11 @@ class NestWriter(Accumulators):
             end = self.end if peeled is not None and self._elementwise() else bounds[dim]
             held, kinds = (held, text_kinds) if carried else ([], [])
             rotates = innermost and peeled is not None and self._rotates()
-            body = rotated.body(writers[-1].lines, self.ivs[dim], kinds) if rotates else None
+            sums = list(zip(kinds, held, names, [c.merged for c in carries] if carried else [], strict=True))
+            made = [(kind, merged) for kind, *_, merged in sums]
+            body = rotated.body(writers[-1].lines, self.ivs[dim], made) if rotates else None
             if body is not None:
-                sums = zip(kinds, held, names, [c.merged for c in carries] if carried else [], strict=True)
-                after = rotated.write(writer, name, body, self.ivs[dim], (start, end, self.evl), list(sums))
+                after = rotated.write(writer, name, body, self.ivs[dim], (start, end, self.evl), sums)
             else:
                 make = self._strip_loop if dim == self.vector else self._plain_loop
                 after = make(

@@ -29,6 +29,8 @@ _VECTOR = re.compile(r"vector<\[(\d+)\]x(\w+)>")
 # What an address is made of.
 _ADDRESS = ("arith.", '"arith.', "llvm.getelementptr")
 _STORE = "llvm.store "
+# Numbers in all lanes, which operations take from scalar registers.
+_SPLATS = ("vector.broadcast", "arith.constant")
 _PURE = 'llvm.call_intrinsic "llvm.riscv.v'
 # Vector registers, and how many are left where masks need the first of them (at LMUL 8 with its group).
 REGISTERS, UNMASKED = 32, 24
@@ -58,15 +60,17 @@ class Body:
         return [load.kind for load in self.loads]
 
 
-def body(lines: Sequence[str], iv: str, carried: Sequence[str]) -> Body | None:
-    """A body whose loads may stand one strip ahead. iv: the strip's index; carried: the types of sums."""
+def body(lines: Sequence[str], iv: str, sums: Sequence[tuple[str, str]]) -> Body | None:
+    """A body whose loads may stand one strip ahead. iv: the strip's index; sums: (type, what the body makes of it) of
+    each accumulator."""
     lines = [line.strip() for line in lines]
     if any(line.endswith("{") or ("call" in line and _PURE not in line) or "volatile" in line for line in lines):
         return None
     made = {found[1]: line for line in lines if (found := _MADE.match(line))}
     if any(line.startswith("%") and not _MADE.match(line) for line in lines):  # Of several results.
         return None
-    loads = []
+    loads: dict[str, Load] = {}
+    again: dict[str, str] = {}
     for line in lines:
         found = _LOAD.match(line)
         if found is None:
@@ -76,11 +80,25 @@ def body(lines: Sequence[str], iv: str, carried: Sequence[str]) -> Body | None:
         address = _address(found[2], iv, made)
         if address is None:
             return None
-        loads.append(Load(found[1], found[3], [*address, line]))
+        first = loads.setdefault(_expanded(line, made), Load(found[1], found[3], [*address, line]))
+        again[found[1]] = first.name
+    lines = [_NAME.sub(lambda m: again.get(m.group(), m.group()), line) for line in lines if not _LOAD.match(line)]
     stores = [line for line in lines if line.startswith(_STORE)]
-    done = [line for line in lines if not (_LOAD.match(line) or line.startswith(_STORE))]
+    needed = {name for line in stores for name in _NAME.findall(line)} | {result for _, result in sums}
+    done: list[str] = []
+    for line in reversed([line for line in lines if not line.startswith(_STORE)]):
+        if not (found := _MADE.match(line)) or found[1] in needed:
+            needed |= set(_NAME.findall(line))
+            done.insert(0, line)
     waits = any(_VECTOR.search(line) for line in done)
-    return Body(loads, done, stores) if loads and waits and _fits(lines, loads, carried) else None
+    parts = Body(list(loads.values()), done, stores)
+    return parts if loads and waits and _fits(parts, [kind for kind, _ in sums]) else None
+
+
+def _expanded(line: str, made: Mapping[str, str]) -> str:
+    """What a line computes, of what a body has from elsewhere: the same text for the same value."""
+    text = line.split(" = ", 1)[1]
+    return _NAME.sub(lambda m: f"({_expanded(made[m.group()], made)})" if m.group() in made else m.group(), text)
 
 
 def _address(pointer: str, iv: str, made: Mapping[str, str]) -> list[str] | None:
@@ -101,18 +119,31 @@ def _address(pointer: str, iv: str, made: Mapping[str, str]) -> list[str] | None
     return found[::-1] if moves else None
 
 
-def _fits(lines: Sequence[str], loads: Sequence[Load], carried: Sequence[str]) -> bool:
-    """Whether what waits for the next strip, sums, and a result find registers."""
-    sizes = [_registers(*m) for line in lines for m in _VECTOR.findall(line) if m[1] != "i1"]
-    held = sum(
-        _registers(*_VECTOR.findall(kind)[0]) for kind in [*(load.kind for load in loads), *carried] if "vector" in kind
-    )
-    masked = any(m[1] == "i1" for line in lines for m in _VECTOR.findall(line))
-    return held + max(sizes, default=0) <= (UNMASKED if masked else REGISTERS)
+def _fits(found: Body, carried: Sequence[str]) -> bool:
+    """Whether all that waits at a time finds registers: what is loaded, made and stored, beside accumulators."""
+    size = {load.name: _registers(load.kind) for load in found.loads}
+    lines = [*found.done, *found.stores]
+    last = {name: at for at, line in enumerate(lines) for name in _NAME.findall(line)}
+    live, most = dict(size), 0
+    for at, line in enumerate(lines):
+        if at == len(found.done):  # From here on what is loaded for the next strip waits as well.
+            live |= {f"next {name}": registers for name, registers in size.items()}
+        made = _MADE.match(line)
+        ends = [name for name in live if last.get(name, len(lines)) <= at]
+        room = max((live.pop(name) for name in ends), default=0)  # A result may take an operand's place.
+        if made and last[made[1]] > at and not any(word in line for word in _SPLATS):
+            live[made[1]] = _registers(line)
+            room = max(0, room - live[made[1]])
+        most = max(most, sum(live.values()) + room)
+    sums = sum(_registers(kind) for kind in carried)
+    masked = any("xi1>" in line for line in lines)
+    return max(most, sum(size.values())) + sums <= (UNMASKED if masked else REGISTERS)
 
 
-def _registers(lanes: str, elem: str) -> int:
-    return max(1, int(lanes) * bits_of(elem) // 64)
+def _registers(text: str) -> int:
+    """Those of the last vector in a text; none of a mask, which has one of its own."""
+    found = _VECTOR.findall(text)
+    return max(1, int(found[-1][0]) * bits_of(found[-1][1]) // 64) if found and found[-1][1] != "i1" else 0
 
 
 def renamed(lines: Sequence[str], names: Mapping[str, str], w: Writer) -> tuple[list[str], dict[str, str]]:

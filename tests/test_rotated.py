@@ -12,14 +12,15 @@ LOAD = "%v = llvm.load %p {alignment = 4 : i64} : !llvm.ptr -> vector<[16]xf32>"
 ADDRESS = ["%i = arith.index_cast %iv : index to i64", "%p = llvm.getelementptr %a[%i] : (!llvm.ptr, i64) -> !llvm.ptr"]
 SUM = '%w = "arith.addf"(%v, %v) {} : (vector<[16]xf32>, vector<[16]xf32>) -> (vector<[16]xf32>)'
 STORE = "llvm.store %w, %q {alignment = 4 : i64} : vector<[16]xf32>, !llvm.ptr"
-ACCUMULATOR = "vector<[16]xf32>"
+KIND = "vector<[16]xf32>"
+SUMMED = (KIND, "%w")
 
 
 @pytest.mark.ir
 def test_loads_go_and_stores_come_last():
     found = rotated.body(["  " + line for line in (*ADDRESS, LOAD, STORE, SUM)], "%iv", [])
-    assert found is not None and found.stores == [STORE] and found.done == [*ADDRESS, SUM]
-    assert [(load.name, load.kind, load.lines) for load in found.loads] == [("%v", ACCUMULATOR, [*ADDRESS, LOAD])]
+    assert found is not None and found.stores == [STORE] and found.done == [SUM]
+    assert [(load.name, load.kind, load.lines) for load in found.loads] == [("%v", KIND, [*ADDRESS, LOAD])]
 
 
 @pytest.mark.ir
@@ -35,8 +36,8 @@ def test_loads_go_and_stores_come_last():
         ([*ADDRESS, LOAD, SUM, "func.call @torch_rvv.here() : () -> ()"], []),
         ([*ADDRESS, LOAD, SUM, "%s = llvm.load volatile %q : !llvm.ptr -> f32"], []),
         ([*ADDRESS, LOAD, SUM, "%s:2 = arith.mulsi_extended %x, %y : i32"], []),
-        ([*ADDRESS, LOAD, SUM], [ACCUMULATOR] * 3),
-        ([*ADDRESS, LOAD, SUM, "%m = arith.cmpf olt, %v, %w : vector<[16]xi1>"], [ACCUMULATOR] * 2),
+        ([*ADDRESS, LOAD, SUM, STORE], [SUMMED] * 3),
+        ([*ADDRESS, LOAD, SUM, "%m = arith.cmpf olt, %v, %w : vector<[16]xi1>", "llvm.store %m, %r : x"], [SUMMED] * 3),
     ],
     ids=(
         "a copy,from nowhere,the same each time,an index from memory,a branch,a short store,a place that keeps order,"
@@ -44,8 +45,16 @@ def test_loads_go_and_stores_come_last():
     ).split(","),
 )
 def test_other_bodies_stay(lines, carried):
-    assert rotated.body([*ADDRESS, LOAD, SUM], "%iv", carried[:1]) is not None
-    assert rotated.body(lines, "%iv", carried) is None
+    assert rotated.body([*ADDRESS, LOAD, SUM], "%iv", [*carried, SUMMED][:1]) is not None
+    assert rotated.body(lines, "%iv", carried or [SUMMED]) is None
+
+
+@pytest.mark.ir
+def test_what_is_read_twice_is_read_once_and_what_nobody_needs_is_left_out():
+    copy = [line.replace("%", "%o") for line in ADDRESS] + [LOAD.replace("%p", "%op").replace("%v", "%x")]
+    copy = [line.replace("%oiv", "%iv").replace("%oa", "%a") for line in copy]
+    found = rotated.body([*ADDRESS, LOAD, *copy, SUM.replace("%v)", "%x)"), SUM.replace("%w", "%z")], "%iv", [SUMMED])
+    assert found is not None and [load.name for load in found.loads] == ["%v"] and found.done == [SUM]
 
 
 @triton.jit
