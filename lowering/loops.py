@@ -322,7 +322,7 @@ class NestWriter(Accumulators):
             rotates = innermost and peeled is not None and self._rotates()
             sums = list(zip(kinds, held, names, [c.merged for c in carries] if carried else [], strict=True))
             made = [(kind, merged) for kind, *_, merged in sums]
-            body = rotated.body(writers[-1].lines, self.ivs[dim], made) if rotates else None
+            body = rotated.split(writers[-1].lines, self.ivs[dim], made) if rotates else None
             if body is not None:
                 after = rotated.write(writer, name, body, self.ivs[dim], (start, end, self.evl), sums)
             else:
@@ -340,10 +340,12 @@ class NestWriter(Accumulators):
         loops(0, [])
 
     def _rotates(self) -> bool:
-        """Whether loads may stand one strip ahead: not while an LMUL is looked for, nor of a few strips."""
+        """Whether loads may stand one strip ahead: not while an LMUL is looked for, nor of a few strips, nor beside
+        what a body stores on its way."""
         assert self.vector is not None
         most = self.nest.most[self.vector]
-        return self.chosen and (most is None or most >= rotated.STRIPS * (self.lanes or 0) * VLEN // 64)
+        stores = any(op.name == "memref.store" for op in walk_body(self.nest.block))
+        return self.chosen and not stores and (most is None or most >= rotated.STRIPS * (self.lanes or 0) * VLEN // 64)
 
     def _folded(self, w: Writer, lines: list[str], carries: list[Carry], held: list[str]) -> list[str]:
         """The accumulators after the short strip, where there is one."""

@@ -60,7 +60,7 @@ class Body:
         return [load.kind for load in self.loads]
 
 
-def body(lines: Sequence[str], iv: str, sums: Sequence[tuple[str, str]]) -> Body | None:
+def split(lines: Sequence[str], iv: str, sums: Sequence[tuple[str, str]]) -> Body | None:
     """A body whose loads may stand one strip ahead. iv: the strip's index; sums: (type, what the body makes of it) of
     each accumulator."""
     lines = [line.strip() for line in lines]
@@ -161,7 +161,7 @@ def renamed(lines: Sequence[str], names: Mapping[str, str], w: Writer) -> tuple[
 
 
 def write(
-    w: Writer, name: str, body: Body, iv: str, span: tuple[str, str, str], sums: Sequence[tuple[str, str, str, str]]
+    w: Writer, name: str, of: Body, iv: str, span: tuple[str, str, str], sums: Sequence[tuple[str, str, str, str]]
 ) -> list[str]:
     """The loop, as the results of an scf.if: the index behind the last strip, and sums, which it returns.
 
@@ -175,7 +175,7 @@ def write(
 
     def load(at: str) -> list[str]:
         results = []
-        for one in body.loads:
+        for one in of.loads:
             lines, now = renamed(one.lines, {iv: at}, w)
             for line in lines:
                 w.line(line)
@@ -186,27 +186,27 @@ def write(
     with w.block(f"{name}:{len(kinds) + 1} = scf.if {some} -> ({types}) {{", "} else {"):
         last, first = w.op(f"arith.subi {end}, {lanes} : index"), load(begin)
         inner, at = w.fresh("loop"), w.fresh("at")
-        every = ", ".join(["index", *kinds, *body.kinds])
-        tops = [w.fresh("top") for _ in [*kinds, *body.loads]]
+        every = ", ".join(["index", *kinds, *of.kinds])
+        tops = [w.fresh("top") for _ in [*kinds, *of.loads]]
         starts = [*(start for _, start, _, _ in sums), *first]
         pairs = ", ".join(f"{top} = {start}" for top, start in zip([at, *tops], [begin, *starts], strict=True))
         count = 1 + len(tops)
         with w.block(f"{inner}:{count} = scf.while ({pairs}) : ({every}) -> ({every}) {{", "} do {"):
             more = w.op(f"arith.cmpi slt, {at}, {last} : index")
             w.line(f"scf.condition({more}) {', '.join([at, *tops])} : {every}")
-        inside = [*(held for _, _, held, _ in sums), *(one.name for one in body.loads)]
-        arguments = ", ".join(f"{n}: {k}" for n, k in zip([iv, *inside], ["index", *kinds, *body.kinds], strict=True))
+        inside = [*(held for _, _, held, _ in sums), *(one.name for one in of.loads)]
+        arguments = ", ".join(f"{n}: {k}" for n, k in zip([iv, *inside], ["index", *kinds, *of.kinds], strict=True))
         with w.block(f"^bb0({arguments}):"):
-            for line in body.done:
+            for line in of.done:
                 w.line(line)
             following = w.op(f"arith.addi {iv}, {lanes} : index")
             ahead = load(following)
-            for line in body.stores:
+            for line in of.stores:
                 w.line(line)
             made = [result for *_, result in sums]
             w.line(f"scf.yield {', '.join([following, *made, *ahead])} : {every}")
         names = {n: f"{inner}#{i}" for i, n in enumerate([iv, *inside])}
-        lines, now = renamed([*body.done, *body.stores], names, w)
+        lines, now = renamed([*of.done, *of.stores], names, w)
         for line in lines:
             w.line(line)
         results = [end, *(now.get(result, result) for *_, result in sums)]

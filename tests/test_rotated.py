@@ -18,7 +18,7 @@ SUMMED = (KIND, "%w")
 
 @pytest.mark.ir
 def test_loads_go_and_stores_come_last():
-    found = rotated.body(["  " + line for line in (*ADDRESS, LOAD, STORE, SUM)], "%iv", [])
+    found = rotated.split(["  " + line for line in (*ADDRESS, LOAD, STORE, SUM)], "%iv", [])
     assert found is not None and found.stores == [STORE] and found.done == [SUM]
     assert [(load.name, load.kind, load.lines) for load in found.loads] == [("%v", KIND, [*ADDRESS, LOAD])]
 
@@ -45,15 +45,15 @@ def test_loads_go_and_stores_come_last():
     ).split(","),
 )
 def test_other_bodies_stay(lines, carried):
-    assert rotated.body([*ADDRESS, LOAD, SUM], "%iv", [*carried, SUMMED][:1]) is not None
-    assert rotated.body(lines, "%iv", carried or [SUMMED]) is None
+    assert rotated.split([*ADDRESS, LOAD, SUM], "%iv", [*carried, SUMMED][:1]) is not None
+    assert rotated.split(lines, "%iv", carried or [SUMMED]) is None
 
 
 @pytest.mark.ir
 def test_what_is_read_twice_is_read_once_and_what_nobody_needs_is_left_out():
     copy = [line.replace("%", "%o") for line in ADDRESS] + [LOAD.replace("%p", "%op").replace("%v", "%x")]
     copy = [line.replace("%oiv", "%iv").replace("%oa", "%a") for line in copy]
-    found = rotated.body([*ADDRESS, LOAD, *copy, SUM.replace("%v)", "%x)"), SUM.replace("%w", "%z")], "%iv", [SUMMED])
+    found = rotated.split([*ADDRESS, LOAD, *copy, SUM.replace("%v)", "%x)"), SUM.replace("%w", "%z")], "%iv", [SUMMED])
     assert found is not None and [load.name for load in found.loads] == ["%v"] and found.done == [SUM]
 
 

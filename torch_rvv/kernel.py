@@ -21,6 +21,7 @@ from torch._inductor.codegen.triton import (
     TritonKernel,
     is_sympy_integer_like,
 )
+from torch._inductor.dependencies import MemoryDep
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.functions import FloorDiv
@@ -127,7 +128,8 @@ class RvvKernel(TritonKernel):
             return found
 
         for node in self.features.scheduler_nodes():
-            touched = {V.graph.get_dtype(dep.name) for dep in node.read_writes.reads_and_writes()}
+            reads_and_writes = node.read_writes.reads_and_writes()
+            touched = {V.graph.get_dtype(dep.name) for dep in reads_and_writes if isinstance(dep, MemoryDep)}
             others = set(node._body.op_counts) - MOVES
             if any(dtype.is_complex for dtype in touched) and (others or torch.complex128 in touched):
                 what = ", ".join(sorted(others)) or "a copy"
