@@ -24,7 +24,7 @@ from torch_rvv.lowering.writer import Writer
 
 _NAME = re.compile(r"%\w+(?:#\d+)?")
 _MADE = re.compile(r"(%\w+) = (.*)$")
-_LOAD = re.compile(r"(%\w+) = llvm\.load (%\w+) \{.*\} : !llvm\.ptr -> (vector<\[(\d+)\]x(\w+)>)$")
+_LOAD = re.compile(r"(%\w+) = llvm\.load (%\w+) \{.*\} : !llvm\.ptr -> (vector<\[\d+\]x\w+>)$")
 _VECTOR = re.compile(r"vector<\[(\d+)\]x(\w+)>")
 # What an address is made of.
 _ADDRESS = ("arith.", '"arith.', "llvm.getelementptr")

@@ -130,8 +130,9 @@ class RvvKernel(TritonKernel):
         for node in self.features.scheduler_nodes():
             reads_and_writes = node.read_writes.reads_and_writes()
             touched = {V.graph.get_dtype(dep.name) for dep in reads_and_writes if isinstance(dep, MemoryDep)}
-            others = set(node._body.op_counts) - MOVES
-            if any(dtype.is_complex for dtype in touched) and (others or torch.complex128 in touched):
+            if not any(dtype.is_complex for dtype in touched):
+                continue
+            if (others := set(node._body.op_counts) - MOVES) or torch.complex128 in touched:
                 what = ", ".join(sorted(others)) or "a copy"
                 raise LoweringError(f"complex numbers in a kernel ({what} of {sorted(map(str, touched))})")
         self.args.python_argdefs = python_argdefs  # type: ignore[method-assign]
