@@ -28,22 +28,51 @@ FORMATS = {
     "e4m3fn": Format(8, 3, 7, infinite=False),
 }
 Emit = Callable[..., str]
+# Lanes of f32 in a group of registers, in elements for each 64 bits of VLEN: intrinsics take no more.
+WIDEST = 16
 
 
 def bf16_to_f32(value: str, lanes: int | None, emit: Emit) -> str:
+    """The bits 16 places up. On vectors a product with 65535 and one more: a shift takes twice as long on an X60."""
     b = Builder(emit, "f32", lanes)
-    wide = b.cast("arith.extui", b.wrap(value, "i16"), "i32")
-    return b.float(wide << 16).name
+    if lanes is None or lanes > WIDEST:
+        wide = b.cast("arith.extui", b.wrap(value, "i16"), "i32")
+        return b.float(wide << 16).name
+    wide, half = b.type("i32"), b.type("i16")
+    poison, most = emit(f"llvm.mlir.poison : {wide}"), emit("llvm.mlir.constant(-1 : i16) : i16")
+    length = emit("llvm.mlir.constant(-1 : i64) : i64")
+    product = emit(
+        f'llvm.call_intrinsic "llvm.riscv.vwmulu"({poison}, {value}, {most}, {length})'
+        f" : ({wide}, {half}, i16, i64) -> {wide}"
+    )
+    bits = emit(
+        f'llvm.call_intrinsic "llvm.riscv.vwaddu.w"({poison}, {product}, {value}, {length})'
+        f" : ({wide}, {wide}, {half}, i64) -> {wide}"
+    )
+    return b.float(b.wrap(bits, "i32")).name
 
 
-def f32_to_bf16(value: str, lanes: int | None, emit: Emit) -> str:
+def f32_to_bf16(value: str, lanes: int | None, emit: Emit, canonical_nan: bool = False) -> str:
+    """Rounded to nearest even. canonical_nan: a NaN, if there is one, stays one if it is rounded (canonical_nan.py)."""
     b = Builder(emit, "f32", lanes)
     x = b.wrap(value)
+    if lanes is not None and lanes <= WIDEST:
+        rounded = _clipped(b, x)
+        return (rounded if canonical_nan else b.select(x.is_nan(), b.const(0x7FC0, "i16"), rounded)).name
     bits = b.bits(x)
     odd = b.op("arith.shrui", bits, 16) & 1
     rounded = b.op("arith.shrui", bits + odd + 0x7FFF, 16)
     quiet = b.op("arith.shrui", bits, 16) | 0x40
     return b.cast("arith.trunci", b.select(x.is_nan(), quiet, rounded), "i16").name
+
+
+def _clipped(b: Builder, x: Term) -> Term:
+    """The upper halves of a vector's bits, rounded to nearest even (vxrm 1) by the fixed-point narrowing."""
+    bits, half = b.bits(x), b.type("i16")
+    poison = b.emit(f"llvm.mlir.poison : {half}")
+    shift, mode, length = (b.emit(f"llvm.mlir.constant({n} : i64) : i64") for n in (16, 1, -1))
+    text = f'llvm.call_intrinsic "llvm.riscv.vnclipu"({poison}, {bits.name}, {shift}, {mode}, {length})'
+    return Term(b, b.emit(f"{text} : ({half}, {b.type('i32')}, i64, i64, i64) -> {half}"), "i16")
 
 
 def _to_f32(form: Format, value: str, lanes: int | None, emit: Emit) -> str:

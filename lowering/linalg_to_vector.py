@@ -20,6 +20,7 @@ from typing import Any
 from torch_rvv.lowering import epilogue, matmul, radix, rowproduct, scan, sort, sortnetwork
 from torch_rvv.lowering.accumulate import callee_of
 from torch_rvv.lowering.bounds import MODULUS, remainders, upper_bound
+from torch_rvv.lowering.canonical_nan import mark_canonical_nans
 from torch_rvv.lowering.entry import entry
 from torch_rvv.lowering.graph import attributes
 from torch_rvv.lowering.linear import Poly
@@ -467,6 +468,8 @@ def linalg_to_vector(text: str, metadata: dict[str, Any], options: Any) -> str:
     """Stage function. Adds to the metadata: scratch_bytes, nests (lmul, live vectors, gathers of each loop nest)."""
     with context():
         module = ir.Module.parse(text)
+        if "bf16" in text:
+            mark_canonical_nans(module)
         functions = {op.operation.attributes["sym_name"].value: op.operation for op in module.body.operations}
         kernel = functions[metadata["name"]]
         own = {n: f for n, f in functions.items() if f.regions[0].blocks and n != metadata["name"]} if functions else {}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch_rvv.lowering import halffloat, vecmath
+from torch_rvv.lowering.canonical_nan import MARK
 from torch_rvv.lowering.vecmath.builder import floor_to_int, truncate_to_int
 
 from torch_rvv.errors import Declined
@@ -87,10 +88,10 @@ class Operations:
             return halffloat.f16_to_f32(value, lanes, emit)
         return halffloat.fp8_to_f32(value, _FP8[elem], lanes, emit)
 
-    def narrow(self, value: str, elem: str, lanes: int | None, emit: Emit) -> str:
-        """An f32 rounded to a soft float."""
+    def narrow(self, value: str, elem: str, lanes: int | None, emit: Emit, canonical_nan: bool = False) -> str:
+        """An f32 rounded to a soft float. canonical_nan: see canonical_nan.py."""
         if elem == "bf16":
-            return halffloat.f32_to_bf16(value, lanes, emit)
+            return halffloat.f32_to_bf16(value, lanes, emit, canonical_nan)
         if elem == "f16":
             return halffloat.f32_to_f16(value, lanes, emit)
         return halffloat.f32_to_fp8(value, _FP8[elem], lanes, emit)
@@ -198,7 +199,7 @@ class Operations:
     ) -> str:
         if self.soft(elem) or elem == "f16":
             wide = [self._to_f32(a, elem, lanes, emit) for a in args]
-            return self._from_f32(self._function(name, wide, "f32", lanes, emit, evl), elem, lanes, emit)
+            return self._from_f32(self._function(name, wide, "f32", lanes, emit, evl), elem, lanes, emit, True)
         if name not in vecmath.FUNCTIONS:
             raise Declined(f"no vector code for the function {name} on {elem}")
         return vecmath.expand(name, list(args), elem, lanes, emit, evl[1] if evl else None)
@@ -211,9 +212,9 @@ class Operations:
         op = "arith.extf" if bits_of(elem) < 32 else "arith.truncf"
         return emit(f"{op} {value} : {self.type(elem, lanes)} to {self.type('f32', lanes)}")
 
-    def _from_f32(self, value: str, elem: str, lanes: int | None, emit: Emit) -> str:
+    def _from_f32(self, value: str, elem: str, lanes: int | None, emit: Emit, canonical_nan: bool = False) -> str:
         if self.soft(elem):
-            return self.narrow(value, elem, lanes, emit)
+            return self.narrow(value, elem, lanes, emit, canonical_nan)
         if elem == "f32":
             return value
         op = "arith.truncf" if bits_of(elem) < 32 else "arith.extf"
@@ -235,15 +236,19 @@ class Operations:
             source, result = elems[0], results[0]
             if not self.soft(source) and not self.soft(result):
                 return self._plain(op, attr, args, elems, results, lanes, emit)
-            return [self._from_f32(self._to_f32(args[0], source, lanes, emit), result, lanes, emit)]
+            wide = self._to_f32(args[0], source, lanes, emit)
+            return [self._from_f32(wide, result, lanes, emit, MARK in attr or bits_of(source) < 32)]
         if op in ("arith.select", "arith.bitcast", "llvm.bitcast"):
             carriers = [self.carrier(e) for e in elems]
             out = [self.carrier(e) for e in results]
             if op != "arith.select" and carriers == out:
                 return list(args)
             return self._plain(op, attr, args, carriers, out, lanes, emit)
-        wide = [self._to_f32(a, e, lanes, emit) if self.soft(e) else a for a, e in zip(args, elems, strict=True)]
+        widened = [self._to_f32(a, e, lanes, emit) if self.soft(e) else a for a, e in zip(args, elems, strict=True)]
         wide_elems = ["f32" if self.soft(e) else e for e in elems]
         wide_results = ["f32" if self.soft(e) else e for e in results]
-        done = self.apply(op, attr, wide, wide_elems, wide_results, lanes, emit, evl)
-        return [self._from_f32(d, e, lanes, emit) if self.soft(e) else d for d, e in zip(done, results, strict=True)]
+        done = self.apply(op, attr, widened, wide_elems, wide_results, lanes, emit, evl)
+        same = "f32" not in elems  # What was narrow has no NaN but such.
+        return [
+            self._from_f32(d, e, lanes, emit, same) if self.soft(e) else d for d, e in zip(done, results, strict=True)
+        ]
