@@ -73,11 +73,10 @@ def stays(apart: int, depth: int, nbytes: int) -> bool:
     return max(Counter(line % SETS for line in {line for row in rows for line in row}).values()) <= WAYS
 
 
-def _direct(node: Node, columns: bool, again: bool = False) -> bool:
+def direct(node: Node, columns: bool, again: bool = False, domain: Node | None = None) -> bool:
     """Whether the inner loop may read a tensor where it stands: a load, unit-stride along its columns. again: each
-    block of rows does, so that it must lie as a copy would or stay in the cache.
-
-    A mask is the caller's concern.
+    block of rows does, so that it must lie as a copy would or stay in the cache. domain: nothing else of it is read;
+    without one a mask is the caller's concern.
     """
     if node.kind == "buffer":
         return True
@@ -85,12 +84,16 @@ def _direct(node: Node, columns: bool, again: bool = False) -> bool:
         return False
     space = Space.over(node.shape)
     analysis, index = Analysis(space), space.index
+    if domain is not None and (analysis.restrict(domain) or space.guards):
+        return False
     rows, last = index[-2].coefs, index[-1].coefs
     depth, apart = node.shape[-2:]
     nbytes = bits_of(node.elem) // 8
     while node.kind in VIEWS:
         node, index = step(node, index, analysis.divide)
     if node.kind != "load":
+        return False
+    if domain is not None and node.attr[0] is not None and analysis.left(node.attr[0], index) != []:
         return False
     form = analysis.linear(node.args[0].args[1], index)
     if not form.affine:
@@ -205,7 +208,7 @@ def product(graph: Graph, a: Node, b: Node, c: Node, in_place: bool, where: str 
         found = [(node, None, not _has_mask(node)) for node in (a, b)]
     operands = []
     for (node, mask, whole), columns in zip(found, (False, True), strict=True):
-        if whole and _direct(node, columns, again=columns and c.shape[-2] >= PACKING_ROWS):
+        if whole and direct(node, columns, again=columns and c.shape[-2] >= PACKING_ROWS):
             operands.append(node)
         elif mask is None:
             operands.append(materialise(graph, node, where))

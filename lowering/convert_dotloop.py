@@ -17,14 +17,14 @@ long, and a matrix unit, which has tiles of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch_rvv.lowering import convert_dot
-from torch_rvv.lowering.access import VIEWS, Analysis, Index, Space, step
+from torch_rvv.lowering.access import VIEWS, Analysis, Element, Index, Space, step
 from torch_rvv.lowering.convert_shape import view
 from torch_rvv.lowering.graph import Graph, check_elements
-from torch_rvv.lowering.linear import Linear, Poly
+from torch_rvv.lowering.linear import Atom, Linear, Poly
 from torch_rvv.lowering.nodes import BYTES, For, Node, Region, ids, parse_type
 from torch_rvv.lowering.ttir import source_line
 
@@ -256,6 +256,7 @@ class _Compare:
 
     ours: Analysis
     theirs: Analysis
+    shared: dict[tuple[Node, Index], Atom] = field(default_factory=dict)
 
     def equal(self, a: Node, at: Index, b: Node, there: Index) -> bool:
         while a.kind in VIEWS and a.kind == b.kind:
@@ -286,9 +287,30 @@ class _Compare:
         return all(self.equal(x, at, y, there) for x, y in zip(a.args, b.args, strict=True))
 
     def _number(self, a: Node, at: Index, b: Node, there: Index) -> bool:
-        """Whether two integers are the same linear form."""
-        one, other = self.ours.linear(a, at), self.theirs.linear(b, there)
-        return one.affine and one == other
+        """Whether two integers are the same linear form, elements of one node taken for numbers."""
+        one, other = self._named(self.ours.linear(a, at)), self._named(self.theirs.linear(b, there))
+        return one is not None and one == other
+
+    def _named(self, form: Linear) -> Linear | None:
+        """A form with one atom for each element of a node, whoever asked for it; None if that does not say it all."""
+        polys = [self._named_poly(poly) for poly in (form.const, *form.coefs.values())]
+        if any(poly is None for poly in polys):
+            return None
+        const, *coefs = (poly for poly in polys if poly is not None)
+        return Linear(const, dict(zip(form.coefs, coefs, strict=True)))
+
+    def _named_poly(self, poly: Poly) -> Poly | None:
+        total = Poly()
+        for monomial, factor in poly.terms.items():
+            product = Poly(factor)
+            for atom in monomial:
+                if atom.varying:
+                    if not isinstance(atom.value, Element):
+                        return None
+                    atom = self.shared.setdefault((atom.value.node, atom.value.index), atom)
+                product = product * Poly.of(atom)
+            total = total + product
+        return total
 
 
 def _same_constant(a: Node, b: Node) -> bool:

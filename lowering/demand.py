@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch_rvv.lowering.convert_dot import bounds_loops, conjuncts
+from torch_rvv.lowering.convert_dot import bounds_loops, conjuncts, direct
 from torch_rvv.lowering.convert_shape import view
 from torch_rvv.lowering.graph import Graph
 from torch_rvv.lowering.hazards import elementwise, every, long_axes
-from torch_rvv.lowering.nodes import Dot, Fill, Node, Root, Statement, Store, walk
+from torch_rvv.lowering.nodes import Dot, Fill, Node, Region, Root, Statement, Store, walk
 
 
 def settle(graph: Graph) -> None:
@@ -82,6 +82,24 @@ def _bound(graph: Graph, buffer: Node, ends: list[tuple[int, Node]], statements:
                 along = view(graph, "expand_dims", condition, (*condition.shape, 1), 2)
                 _restrict(graph, dot, view(graph, "broadcast", along, dot.shape))
                 _restrict(graph, fill, view(graph, "broadcast", condition, fill.shape))
+                if axis == 0 and _needs_no_copy(fill) and (region := _just_before(graph, fill, dot)) is not None:
+                    dot.a = fill.value
+                    region.statements.remove(fill)
+
+
+def _needs_no_copy(fill: Fill) -> bool:
+    """Whether a left operand may be read where it stands, now that nobody asks for the rest of it."""
+    return fill.value is not None and direct(fill.value, columns=False, domain=fill.domain)
+
+
+def _just_before(graph: Graph, fill: Fill, dot: Dot) -> Region | None:
+    """The region of a copy and a product between which nothing is written but other copies; None if they are apart."""
+    for statement, region, _ in every(graph.region):
+        if statement is fill:
+            behind = region.statements[region.statements.index(fill) :]
+            between = behind[: behind.index(dot)] if dot in behind else [dot]
+            return region if all(isinstance(s, Fill) for s in between) else None
+    return None
 
 
 def private(operand: Node, dot: Dot, statements: list[Statement]) -> Fill | None:

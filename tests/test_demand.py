@@ -57,7 +57,7 @@ def stored_by_round(a, b, c, M, N, K: tl.constexpr, S: tl.constexpr):
 
 
 def run(kernel, m, n, monkeypatch, folder, more=0):
-    """(what the kernel stores, whether it bounds a product, its operands)."""
+    """(what the kernel stores, whether it bounds a product, its operands, its linalg)."""
     monkeypatch.setenv("TORCH_RVV_FALLBACK", "error")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(folder))
     kernel.device_caches.clear()
@@ -67,8 +67,8 @@ def run(kernel, m, n, monkeypatch, folder, more=0):
     generator = torch.Generator().manual_seed(m)
     a, b = torch.randn(m, 8, generator=generator), torch.randn(8, n, generator=generator)
     c = torch.full((m + more, n), float("nan"))
-    kernel[(1,)](a, b, c, m, n, K=8, S=ROWS)
-    return c, bool(restricted), (a, b)
+    compiled = kernel[(1,)](a, b, c, m, n, K=8, S=ROWS)
+    return c, bool(restricted), (a, b), compiled.asm["linalg"]
 
 
 @pytest.mark.board
@@ -76,22 +76,23 @@ def run(kernel, m, n, monkeypatch, folder, more=0):
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (16, 16), (15, 16), (9, 30)], ids=str)
 def test_what_is_stored_is_right_and_the_rest_not_computed(shape, kernel, monkeypatch, tmp_path):
     m, n = shape
-    c, bounded, (a, b) = run(kernel, m, n, monkeypatch, tmp_path)
+    c, bounded, (a, b), linalg = run(kernel, m, n, monkeypatch, tmp_path)
     want = torch.full((m, n), float("nan"))
     want[:, :ROWS] = (a @ b * 2 + 1)[:, :ROWS]
     torch.testing.assert_close(c, want, equal_nan=True, rtol=1e-5, atol=1e-5)
     assert bounded
+    assert linalg.count("memref.alloca()") == 2, "the accumulator and the right operand: the left one needs no copy now"
 
 
 @pytest.mark.board
 def test_rows_that_someone_else_reads_are_computed(monkeypatch, tmp_path):
-    c, bounded, (a, b) = run(stored_twice, 5, 7, monkeypatch, tmp_path, more=1)
+    c, bounded, (a, b), linalg = run(stored_twice, 5, 7, monkeypatch, tmp_path, more=1)
     torch.testing.assert_close(c[:5], a @ b, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(c[5], a[torch.arange(ROWS) % 5].sum(0) @ b, rtol=1e-5, atol=1e-5)
-    assert not bounded
+    assert not bounded and linalg.count("memref.alloca()") > 2
 
 
 @pytest.mark.board
 def test_a_mask_that_grows_with_the_rounds_bounds_none_of_them(monkeypatch, tmp_path):
-    c, _, (a, b) = run(stored_by_round, 5, 7, monkeypatch, tmp_path)
+    c, _, (a, b), _ = run(stored_by_round, 5, 7, monkeypatch, tmp_path)
     torch.testing.assert_close(c, 5 * (a @ b), rtol=1e-5, atol=1e-5)

@@ -163,6 +163,10 @@ BODY = """module {
     %aa = tt.addptr %ps, %o : tensor<16x16x!tt.ptr<f32>>, tensor<16x16xi32>
     %qs = tt.splat %q : !tt.ptr<f32> -> tensor<16x16x!tt.ptr<f32>>
     %qq = tt.addptr %qs, %o : tensor<16x16x!tt.ptr<f32>>, tensor<16x16xi32>
+    %ss = tt.splat %s : i32 -> tensor<16x1xi32>
+    %rem = arith.remsi %re, %ss : tensor<16x1xi32>
+    %remb = tt.broadcast %rem : tensor<16x1xi32> -> tensor<16x16xi32>
+    %wrapped = tt.addptr %aa, %remb : tensor<16x16x!tt.ptr<f32>>, tensor<16x16xi32>
     %z = arith.constant dense<0.0> : tensor<16x16xf32>
     %zero = arith.constant 0 : i32
     %one = arith.constant 1 : i32
@@ -170,8 +174,13 @@ BODY = """module {
     %c16n = arith.constant 16 : i32
     %down = arith.muli %n, %c16n : i32
     %downs = tt.splat %down : i32 -> tensor<16x16xi32>
-    %r:3 = scf.for %i = %zero to %s step %one iter_args(%acc = %z, %a = %aa, %b = %aa)
+    %r:3 = scf.for %i = %zero to %s step %one iter_args(%acc = %z, %a = ROWS, %b = %aa)
         -> (tensor<16x16xf32>, tensor<16x16x!tt.ptr<f32>>, tensor<16x16x!tt.ptr<f32>>) : i32 {
+      %is = tt.splat %i : i32 -> tensor<16x1xi32>
+      %later = arith.addi %re, %is : tensor<16x1xi32>
+      %anew = arith.remsi %later, %ss : tensor<16x1xi32>
+      %there = tt.broadcast %anew : tensor<16x1xi32> -> tensor<16x16xi32>
+      %elsewhere = tt.addptr %a, %there : tensor<16x16x!tt.ptr<f32>>, tensor<16x16xi32>
       %x = tt.load %a : tensor<16x16x!tt.ptr<f32>>
       %y = tt.load %b : tensor<16x16x!tt.ptr<f32>>
       %d = tt.dot %x, %y, %acc : tensor<16x16xf32> * tensor<16x16xf32> -> tensor<16x16xf32>
@@ -186,14 +195,16 @@ BODY = """module {
 }"""
 
 
-def linalg(step: str = "16", extra: str = "", result: str = "%d") -> str:
-    text = BODY.replace("STEP", step).replace("EXTRA", extra).replace("RESULT", result)
+def linalg(step: str = "16", extra: str = "", result: str = "%d", rows: str = "%aa", read: str = "%a") -> str:
+    text = BODY.replace("STEP", step).replace("EXTRA", extra).replace("RESULT", result).replace("ROWS", rows)
+    text = text.replace("%x = tt.load %a", f"%x = tt.load {read}")
     return lower(text, CodegenOptions(target=TARGETS["k1"]))[0]["linalg"]
 
 
 @pytest.mark.ir
-def test_eight_rounds_of_sixteen_steps_are_one_product():
-    text = linalg()
+@pytest.mark.parametrize("rows", ["%aa", "%wrapped"])
+def test_eight_rounds_of_sixteen_steps_are_one_product(rows):
+    text = linalg(rows=rows)
     assert text.count("scf.for") == 1 and text.count("arith.minsi") > 0 and "arith.constant 8 : i32" in text
 
 
@@ -203,9 +214,10 @@ def test_eight_rounds_of_sixteen_steps_are_one_product():
     [
         {"step": "17"},
         {"extra": "tt.store %qq, %x : tensor<16x16x!tt.ptr<f32>>"},
+        {"read": "%elsewhere"},
         {"extra": "%e = arith.addf %d, %x : tensor<16x16xf32>", "result": "%e"},
     ],
-    ids=["columns that do not follow each other", "a store", "a sum that is used"],
+    ids=["columns that do not follow each other", "a store", "rows that wrap anew", "a sum that is used"],
 )
 def test_other_loops_have_a_product_a_round(other):
     assert "arith.minsi" not in linalg(**other)
