@@ -315,7 +315,8 @@ class Analysis:
             least = [total + coef * (end - ONE) for total in least for end in ends]
             if len(least) > _MOST_ENDS:
                 return False
-        return any(total.nonnegative for total in least)
+        known = [ZERO, *(fact.const - ONE for fact in self.space.facts if not fact.coefs)]
+        return any((total - fact).nonnegative for total in least for fact in known)
 
     def conjuncts(self, mask: Node, index: Index) -> Iterable[tuple[Node, Index]]:
         """The conditions whose conjunction a mask is, each with the index that it is seen at."""

@@ -17,6 +17,7 @@ from typing import Any
 from torch_rvv.lowering import carried, unwrapped
 from torch_rvv.lowering.carried import Form, form_of
 from torch_rvv.lowering.graph import Graph, rule
+from torch_rvv.lowering.linear import Poly
 from torch_rvv.lowering.nodes import If, Node, Region, ScalarOp, is_pointer
 from torch_rvv.lowering.ttir import source_line
 
@@ -81,12 +82,12 @@ class Walk:
         found = unwrapped.found(graph, operations[:end]) if computed else None
         if found is None:
             return self.block(block, target, end)
-        condition, values = found
+        condition, values, facts = found
 
         def side(replaced: dict[Any, Node]) -> Flow:
             return self.block(block, target, first, replaced)
 
-        return self._fork(operations[end - 1], condition, [lambda: side(values), lambda: side({})], target)
+        return self._fork(operations[end - 1], condition, [lambda: side(values), lambda: side({})], target, facts)
 
     def block(self, block: Any, target: Target, first: int = 0, replaced: Mapping[Any, Node] | None = None) -> Flow:
         """A block, from an operation on, and all that follow it up to the target. replaced: values that are others."""
@@ -154,12 +155,15 @@ class Walk:
                 stack.extend(list(block.operations)[-1].operation.successors)
         return seen
 
-    def _fork(self, op: Any, condition: Node, sides: Sequence[Callable[[], Flow]], target: Target) -> Flow:
-        """Both sides as an If; the target's arguments joined."""
+    def _fork(
+        self, op: Any, condition: Node, sides: Sequence[Callable[[], Flow]], target: Target, facts: Sequence[Poly] = ()
+    ) -> Flow:
+        """Both sides as an If; the target's arguments joined. facts: what is > 0 on the first side."""
         graph = self.graph
         forms = [form_of(graph, t) for t in target.types]
         buffers = [form.buffers(graph) for form in forms]
         branch = If(source_line(op), condition=condition)
+        branch.then.facts += facts
         graph.append(branch)
         flows = []
         for region, side in zip((branch.then, branch.other), sides, strict=True):

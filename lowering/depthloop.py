@@ -35,49 +35,63 @@ REACH = 4096
 
 @dataclass
 class _State:
-    """What goes from one step to the next. b: B's pointers, one or one a step; a: A's, one for some rows; ahead: how
-    many steps each of them is on already."""
+    """What goes from one step to the next. b: B's pointers, one or one a step; a: A's, one for some rows; copy: where
+    the vector of B is copied to, if it is; ahead: how many steps each of A's is on already."""
 
     sums: list[str]
     vector: str
     scalars: list[str]
     b: list[str]
     a: list[str]
+    copy: list[str]
     ahead: list[int]
 
     def values(self) -> list[str]:
-        return [*self.sums, self.vector, *self.scalars, *self.b, *self.a]
+        return [*self.sums, self.vector, *self.scalars, *self.b, *self.a, *self.copy]
 
     def of(self, values: list[str]) -> _State:
         """The same of other values, in that order."""
-        n, b = len(self.sums), len(self.b)
+        n, b, a = len(self.sums), len(self.b), len(self.a)
         pointers = values[2 * n + 1 :]
-        return _State(values[:n], values[n], values[n + 1 : 2 * n + 1], pointers[:b], pointers[b:], [0] * len(self.a))
+        return _State(
+            values[:n],
+            values[n],
+            values[n + 1 : 2 * n + 1],
+            pointers[:b],
+            pointers[b : b + a],
+            pointers[b + a :],
+            [0] * a,
+        )
 
 
-def distances(kernel: Kernel) -> tuple[str | int, str | int]:
-    """How many elements B's pointer moves in a step at LMUL 4, and A's in a round: the kernel has them in bytes."""
-    of = kernel.of
-    return of.b.strides[of.depth], kernel.mul(of.a.strides[of.depth], UNROLL[4])
+def distances(kernel: Kernel) -> tuple[str | int, str | int, str | int]:
+    """How many elements B's pointer moves in a step at LMUL 4, A's in a round, and that of what B is a copy of in a
+    step: the kernel has them in bytes."""
+    of, source = kernel.of, kernel.source
+    return (
+        of.b.strides[of.depth], kernel.mul(of.a.strides[of.depth], UNROLL[4]), source.strides[of.depth] if source else 0
+    )  # fmt: skip
 
 
 class DepthLoop:
-    """Writes one, for so many rows of a kernel's tile."""
+    """Writes one, for so many rows of a kernel's tile. copies: B is read from what it will be a copy of, and copied."""
 
-    def __init__(self, kernel: Kernel, rows: int):
-        self.kernel, self.rows = kernel, rows
+    def __init__(self, kernel: Kernel, rows: int, copies: bool = False):
+        self.kernel, self.rows, self.copies = kernel, rows, copies
         of = kernel.of
-        self.down, self.along = of.b.strides[of.depth], of.a.strides[of.depth]
+        right = kernel.source if copies and kernel.source is not None else of.b
+        self.down, self.along = right.strides[of.depth], of.a.strides[of.depth]
+        self.step_of_b = kernel.step_of_source if copies else kernel.step_of_b
 
-    def write(self, sums: list[str], b: str, a: str, places: Sequence[str | int]) -> list[str]:
+    def write(self, sums: list[str], b: str, a: str, places: Sequence[str | int], copy: str = "") -> list[str]:
         """The accumulators after all of the depth. sums: before it; b, a: pointers to the first elements; places: where
-        the rows of A begin, in elements behind a."""
+        the rows of A begin, in elements behind a; copy: where B's first elements are copied to."""
         kernel, w = self.kernel, self.kernel.w
         scalars = [kernel.scalar(kernel.ahead(a, place, kernel.of.narrow)) for place in places]
         self._share(places)
         pointers = [self._along(kernel.ahead(a, place, kernel.of.narrow), 1) for place in self.pointed]
         vector, down = kernel.load(b, kernel.narrow), [self._down(b, 1)]
-        state = _State(sums, vector, scalars, down, pointers, [0] * len(pointers))
+        state = _State(sums, vector, scalars, down, pointers, [copy] * self.copies, [0] * len(pointers))
         steps, unroll = kernel.of.sizes[kernel.of.depth], UNROLL[kernel.lmul]
         if isinstance(steps, int):
             rounds, rest = divmod(steps - 1, unroll)
@@ -87,6 +101,8 @@ class DepthLoop:
             following = w.op(f"arith.subi {steps}, {w.constant(1)} : index")
             for op, size in (("divui", unroll), ("remui", 1)):
                 state = self._rounds(state, w.op(f"arith.{op} {following}, {w.constant(unroll)} : index"), size)
+        if self.copies:
+            kernel.store(state.vector, state.copy[0], kernel.narrow)
         return [kernel.fma(a, state.vector, c) for a, c in zip(state.scalars, state.sums, strict=True)]
 
     def _share(self, places: Sequence[str | int]) -> None:
@@ -121,7 +137,7 @@ class DepthLoop:
         if rounds == 1:
             return self._round(state, steps)
         kernel, w = self.kernel, self.kernel.w
-        if kernel.lmul < 4 and steps > 1:
+        if kernel.lmul < 4 and steps > 1 and not self.copies:
             state.b = [kernel.kept(self._down(state.b[0], step)) for step in range(steps)]
         k, result, initial = w.fresh("k"), w.fresh("acc"), state.values()
         inside = [w.fresh("s") for _ in initial]
@@ -155,7 +171,8 @@ class DepthLoop:
         where the loop's own count and branch stand."""
         if self.kernel.lmul < 4 or steps < UNROLL[4] or not isinstance(self.along, int):
             return {}
-        free = [(step, r) for step in range(steps) for r in range(2, self.rows)][:-1]
+        taken = (2, 4) if self.copies else ()
+        free = [(step, r) for step in range(steps) for r in range(2, self.rows) if r not in taken][:-1]
         return dict(zip(reversed(free), range(pointers), strict=False))
 
     def _move(self, state: _State, which: int, steps: int) -> None:
@@ -179,7 +196,13 @@ class DepthLoop:
                 vector = kernel.load(state.b[step if len(state.b) > 1 else 0], kernel.narrow)
             if r == min(1, self.rows - 1) and len(state.b) == 1:
                 kernel.w.here()
-                state.b = [kernel.moved(state.b[0], kernel.step_of_b)]
+                state.b = [kernel.moved(state.b[0], self.step_of_b)]
+            if r == min(2, self.rows - 1) and self.copies:
+                kernel.w.here()
+                kernel.store(state.vector, state.copy[0], kernel.narrow)
+            if r == min(4, self.rows - 1) and self.copies:
+                kernel.w.here()
+                state.copy = [kernel.moved(state.copy[0], kernel.step_of_b)]
             if (step, r) in gaps:
                 kernel.w.here()
                 self._move(state, gaps[step, r], steps)

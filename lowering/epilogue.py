@@ -61,12 +61,12 @@ def _is_argument(value: Any) -> bool:
     return producer(value) is None and value.owner.owner.operation.name == "func.func"
 
 
-def _users(buffer: Any) -> list[Any]:
+def users(buffer: Any) -> list[Any]:
     """The operations that touch a buffer, through views or not."""
     found = []
     for use in buffer.uses:
         op = use.owner.operation
-        found += _users(op.results[0]) if op.name == "memref.reinterpret_cast" else [op]
+        found += users(op.results[0]) if op.name == "memref.reinterpret_cast" else [op]
     return list(dict.fromkeys(found))
 
 
@@ -78,22 +78,22 @@ def _outputs(generic: Any) -> list[Any]:
     return list(generic.operands)[number_of_inputs(generic) :]
 
 
-def _elementwise(op: Any) -> bool:
+def elementwise(op: Any) -> bool:
     return op.name == "linalg.generic" and "reduction" not in str(op.attributes["iterator_types"])
 
 
-def _reads(generic: Any) -> list[Any]:
+def reads(generic: Any) -> list[Any]:
     """What a generic reads, but for its outputs."""
     loads = [op.operands[0] for op in walk_body(generic.regions[0].blocks[0]) if op.name == "memref.load"]
     return [root(v) for v in [*_inputs(generic), *loads]]
 
 
-def _writes(generic: Any) -> list[Any]:
+def writes(generic: Any) -> list[Any]:
     stores = [op.operands[1] for op in walk_body(generic.regions[0].blocks[0]) if op.name == "memref.store"]
     return [root(v) for v in [*_outputs(generic), *stores]]
 
 
-def _following(op: Any) -> list[Any]:
+def following(op: Any) -> list[Any]:
     """The operations behind one, in its block."""
     operations = [o.operation for o in op.block.operations]
     return operations[operations.index(op) + 1 :]
@@ -106,29 +106,29 @@ def _holds(op: Any, inner: Any) -> bool:
     return inner is not None
 
 
-def _movable(op: Any) -> bool:
+def movable(op: Any) -> bool:
     return op.name.startswith("arith.") or op.name in _CASTS
 
 
 def is_beginning(op: Any) -> bool:
     """Whether an operation does nothing but to give a scratch buffer its elements, whatever they were."""
-    if not _elementwise(op) or len(_outputs(op)) != 1:
+    if not elementwise(op) or len(_outputs(op)) != 1:
         return False
     (buffer,) = [root(v) for v in _outputs(op)]
     block = op.regions[0].blocks[0]
     unread = not any(True for _ in list(block.arguments)[-1].uses)
-    return _is_scratch(buffer) and unread and _writes(op) == [buffer] and buffer not in _reads(op)
+    return _is_scratch(buffer) and unread and writes(op) == [buffer] and buffer not in reads(op)
 
 
 def product_of(beginning: Any) -> Any | None:
     """The product that goes on from what an operation gives a buffer, if all of that may wait until then."""
     (buffer,) = [root(v) for v in _outputs(beginning)]
-    users, reads = _users(buffer), _reads(beginning)
-    for op in _following(beginning):
-        if any(_holds(op, user) for user in users):
-            sums = op.name == "linalg.generic" and not _elementwise(op) and _writes(op) == [buffer]
+    touching, read = users(buffer), reads(beginning)
+    for op in following(beginning):
+        if any(_holds(op, user) for user in touching):
+            sums = op.name == "linalg.generic" and not elementwise(op) and writes(op) == [buffer]
             return op if sums else None
-        if reads and not _movable(op):
+        if read and not movable(op):
             return None
     return None
 
@@ -137,12 +137,12 @@ def end_of(product: Any, begins: bool, noalias: bool) -> End | None:
     """The generic that is all that reads a product's sums; None if there is no such one that can be done with it.
     begins: all of the sums begin anew whenever the product is done."""
     buffer = root(_outputs(product)[0])
-    readers = [op for op in _users(buffer) if op != product and not is_beginning(op)]
-    if not _is_scratch(buffer) or len(readers) != 1 or not _elementwise(readers[0]):
+    readers = [op for op in users(buffer) if op != product and not is_beginning(op)]
+    if not _is_scratch(buffer) or len(readers) != 1 or not elementwise(readers[0]):
         return None
     if not begins and _is_repeated(product):
         return None  # The next round goes on from these sums.
-    found = _before(_following(product), readers[0])
+    found = before(following(product), readers[0])
     return found if found is not None and apart(product, readers[0], noalias) else None
 
 
@@ -155,22 +155,22 @@ def _is_repeated(op: Any) -> bool:
     return False
 
 
-def _before(operations: list[Any], generic: Any) -> End | None:
+def before(operations: list[Any], generic: Any) -> End | None:
     """What stands between a product and its end, if all of it may be done earlier."""
-    before: list[Any] = []
+    earlier: list[Any] = []
     for op in operations:
         if op == generic:
-            return End(generic, before, [])
+            return End(generic, earlier, [])
         if op.name == "scf.if" and not op.results and _holds(op, generic):
             then, *others = [[o.operation for o in b.operations] for r in op.regions for b in r.blocks]
             alone = len(then) > 1 and then[-2] == generic and all(len(other) == 1 for other in others)
             if not alone or any(word in o.name for o in then[:-2] for word in _TRAPS):
                 return None
-            deeper = _before(then, generic)
-            return None if deeper is None else End(generic, before + deeper.before, [op.operands[0], *deeper.guards])
-        if not _movable(op):
+            deeper = before(then, generic)
+            return None if deeper is None else End(generic, earlier + deeper.before, [op.operands[0], *deeper.guards])
+        if not movable(op):
             return None
-        before.append(op)
+        earlier.append(op)
     return None
 
 
@@ -181,7 +181,7 @@ def apart(reader: Any, writer: Any, noalias: bool) -> bool:
         known = all(_is_scratch(v) or _is_argument(v) for v in (a, b))
         return known and a != b and (noalias or _is_scratch(a) or _is_scratch(b))
 
-    return all(different(a, b) for a in _reads(reader) for b in _writes(writer))
+    return all(different(a, b) for a in reads(reader) for b in writes(writer))
 
 
 # -- a row of accumulators

@@ -126,7 +126,8 @@ class Kernel:
     """Writes one contraction. The counts that explain shows: `lmul`, `rows`.
 
     begin(row, column): a row of accumulators, instead of a load from C; end(accumulator, row, column): what becomes of
-    it, instead of a store to C.
+    it, instead of a store to C; first, last: the conditions for that, if there are any. source: what B is a copy of,
+    made by each strip's first block of rows.
     """
 
     def __init__(self, contraction: Contraction, operations: Operations, writer: Writer, lmul: int | None):
@@ -135,6 +136,8 @@ class Kernel:
         self.leftover = leftover(contraction, self.lmul)
         self.begin: Callable[[str, str], str] | None = None
         self.end: Callable[[str, str, str], None] | None = None
+        self.first, self.last = "", ""
+        self.source: Access | None = None
 
     def _widen(self, lmul: int) -> None:
         """Strips of an LMUL from now on."""
@@ -205,10 +208,11 @@ class Kernel:
             f" : (!llvm.ptr, {self.masks}, i32) -> {kind}"
         )
 
-    def store(self, value: str, pointer: str) -> None:
+    def store(self, value: str, pointer: str, kind: str = "") -> None:
+        """A vector of the strip, of the accumulators' type if nothing else is said."""
         self.w.line(
             f'llvm.call_intrinsic "llvm.vp.store"({value}, {pointer}, {self.mask}, {self.evl})'
-            f" : ({self.vector}, !llvm.ptr, {self.masks}, i32) -> ()"
+            f" : ({kind or self.vector}, !llvm.ptr, {self.masks}, i32) -> ()"
         )
 
     def scalar(self, pointer: str, volatile: str = "") -> str:
@@ -257,7 +261,7 @@ class Kernel:
         # Rounding as the machine is set to; what lies behind the length may be anything.
         self.mode, self.policy = (w.op(f"arith.constant {n} : i64") for n in (7, 3))
         steps = self.of.sizes[self.of.depth]
-        self.step_of_b, self.round_of_a = (self.bytes_of(n) for n in depthloop.distances(self))
+        self.step_of_b, self.round_of_a, self.step_of_source = (self.bytes_of(n) for n in depthloop.distances(self))
         if isinstance(steps, int):
             self._outer(list(self.of.outer), {})
             return
@@ -322,8 +326,12 @@ class Kernel:
         if isinstance(size, int):
             blocks = -(-size // self.rows)
             small, larger = divmod(size, max(blocks, 1))
-            self._row_loop(small + 1, 0, larger * (small + 1), at)
-            self._row_loop(small, larger * (small + 1), size, at)
+            first = 0
+            if self.source is not None:
+                first = small + (larger > 0)
+                self._tile(first, {**at, row: 0}, copies=True)
+            self._row_loop(small + 1, first, larger * (small + 1), at)
+            self._row_loop(small, max(first, larger * (small + 1)), size, at)
             return
         start: str | int = 0
         for rows in (self.rows, 2, 1):
@@ -342,7 +350,7 @@ class Kernel:
 
     def _row_loop(self, rows: int, start: str | int, end: str | int, at: dict[int, str | int]) -> None:
         """Blocks of so many rows from start to end."""
-        if start == end or rows == 0:
+        if start == end or rows == 0 or (isinstance(end, int) and isinstance(start, int) and start > end):
             return
         row, w = self.of.row, self.w
         assert row is not None
@@ -350,23 +358,64 @@ class Kernel:
         with w.block(f"scf.for {i} = {self.index(start)} to {self.index(end)} step {w.constant(rows)} {{"):
             self._tile(rows, {**at, row: i})
 
-    def _tile(self, rows: int, at: dict[int, str | int]) -> None:
-        """One block of rows: all of the depth with its accumulators in registers."""
+    def _tile(self, rows: int, at: dict[int, str | int], copies: bool = False) -> None:
+        """One block of rows: all of the depth with its accumulators in registers. copies: B is made on the way."""
         of, row = self.of, self.of.row
         a0, b0, c0 = (self._offset(x, at) for x in (of.a, of.b, of.c))
         places = [0 if row is None else self.mul(of.a.strides[row], r) for r in range(rows)]
         b, a = (self.ahead(x.base, offset, of.narrow) for x, offset in ((of.b, b0), (of.a, a0)))
         offsets = [self.add(c0, 0 if row is None else self.mul(of.c.strides[row], r)) for r in range(rows)]
         targets = [self.ahead(of.c.base, offset, of.elem) for offset in offsets]
-        state = []
-        for r, target in enumerate(targets):
-            state.append(self.load(target, self.vector) if self.begin is None else self.begin(*self._element(r, at)))
-        sums = depthloop.DepthLoop(self, rows).write(state, b, a, places)
-        for r, (target, acc) in enumerate(zip(targets, sums, strict=True)):
-            if self.end is None:
+        state = self._beginning(targets, at)
+        copy = b if copies else ""
+        if copies and self.source is not None:
+            b = self.ahead(self.source.base, self._offset(self.source, at), of.narrow)
+        sums = depthloop.DepthLoop(self, rows, copies).write(state, b, a, places, copy)
+        self._ending(sums, targets, at)
+
+    def _beginning(self, targets: list[str], at: dict[int, str | int]) -> list[str]:
+        """The accumulators of a tile, whose rows stand at the targets or begin anew."""
+        w, begin = self.w, self.begin
+
+        def loaded() -> list[str]:
+            return [self.load(target, self.vector) for target in targets]
+
+        def begun() -> list[str]:
+            return [begin(*self._element(r, at)) for r in range(len(targets))] if begin is not None else loaded()
+
+        if begin is None or not self.first:
+            return begun()
+        name, types = w.fresh("sums"), ", ".join([self.vector] * len(targets))
+        with w.block(f"{name}:{len(targets)} = scf.if {self.first} -> ({types}) {{", "} else {"):
+            w.line(f"scf.yield {', '.join(begun())} : {types}")
+        w.depth += 1
+        w.line(f"scf.yield {', '.join(loaded())} : {types}")
+        w.depth -= 1
+        w.line("}")
+        return [f"{name}#{r}" for r in range(len(targets))]
+
+    def _ending(self, sums: list[str], targets: list[str], at: dict[int, str | int]) -> None:
+        """What becomes of a tile's accumulators."""
+        w, end = self.w, self.end
+
+        def stored() -> None:
+            for acc, target in zip(sums, targets, strict=True):
                 self.store(acc, target)
-            else:
-                self.end(acc, *self._element(r, at))
+
+        if end is None:
+            stored()
+            return
+        if not self.last:
+            for r, acc in enumerate(sums):
+                end(acc, *self._element(r, at))
+            return
+        with w.block(f"scf.if {self.last} {{", "} else {"):
+            for r, acc in enumerate(sums):
+                end(acc, *self._element(r, at))
+        w.depth += 1
+        stored()
+        w.depth -= 1
+        w.line("}")
 
     def _element(self, r: int, at: dict[int, str | int]) -> tuple[str, str]:
         """(row, column) of the first element of a tile's row."""

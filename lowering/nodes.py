@@ -262,11 +262,13 @@ class Print(Statement):
 
 @dataclass(eq=False)
 class Region:
-    """Statements in order, with the scalars that name its block arguments and what it yields."""
+    """Statements in order, with the scalars that name its block arguments and what it yields. facts: numbers that are
+    > 0 wherever it is entered."""
 
     statements: list[Statement] = field(default_factory=list)
     arguments: list[Node] = field(default_factory=list)
     yields: list[Node] = field(default_factory=list)
+    facts: list[Poly] = field(default_factory=list)
 
 
 @dataclass(eq=False)

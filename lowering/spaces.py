@@ -8,10 +8,12 @@ can say is left over, for the body.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch_rvv.lowering.access import VIEWS, Analysis, Space
-from torch_rvv.lowering.linear import Dim, Poly
+from torch_rvv.lowering.linear import Dim, Linear, Poly
 from torch_rvv.lowering.nodes import Node, Reduce
 
 SMALLEST_SPLIT = 8
@@ -41,17 +43,18 @@ def divides(space: Space, dim: Dim, base: Poly, divisor: int) -> bool:
     return known and bound > 0 and bound % divisor == 0 and base.split(divisor)[1].constant == 0
 
 
-def restricted(shape: tuple[int, ...], mask: Node | None) -> tuple[Space, list[Any]]:
+def restricted(shape: tuple[int, ...], mask: Node | None, facts: Iterable[Poly] = ()) -> tuple[Space, list[Any]]:
     """The space of a shape narrowed to a mask, a dim being two where // or % by what divides it tells the mask more;
-    and the conditions left over."""
-    space = Space.over(shape)
+    and the conditions left over. facts: numbers that are > 0."""
+    known = frozenset(map(Linear, facts))
+    space = replace(Space.over(shape), facts=known)
     if mask is None:
         return space, []
     left = Analysis(space).restrict(mask)
     whole = next((p for p in plan(space, 2) if p[0].size % p[2] == 0), None) if left else None
     if whole is None:
         return space, left
-    again = Space.over(shape)
+    again = replace(Space.over(shape), facts=known)
     again = again.in_two(again.dims[space.dims.index(whole[0])], whole[2])
     more = Analysis(again).restrict(mask)
     return (space, left) if more else (again, more)

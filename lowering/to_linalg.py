@@ -74,6 +74,7 @@ class ToLinalg(Scans):
         self.writer.depth = 2
         self.accesses: list[dict[str, Any]] = []
         self.pending: Group | None = None
+        self.facts: list[Poly] = []  # Numbers that are > 0 in the region.
         self.declared: list[str] = []
         self.domain = Node("buffer", (1,), "i8", name="%domain")
         statements = [s for s, _, _ in every(graph.region)]
@@ -228,7 +229,9 @@ class ToLinalg(Scans):
             self._rename(f"{name}#{i}", result)
 
     def _branch(self, region: Region, types: str) -> None:
+        around, self.facts = self.facts, [*self.facts, *region.facts]
         self.region(region)
+        self.facts = around
         if region.yields:
             self.writer.line(f"scf.yield {', '.join(y.name for y in region.yields)} : {types}")
 
@@ -277,13 +280,13 @@ class ToLinalg(Scans):
             values, mask = list(root.values), root.domain
             if mask is None and len(values) == 1:
                 values[0], mask = masked_identity(values[0], root)
-            space, left = restricted(root.shape, mask)
+            space, left = restricted(root.shape, mask, self.facts)
             if not left:
                 return Part(root, None, values), space
             if root.domain is not None:
                 return Part(root, mask, values), Space.over(root.shape)
             return Part(root, None, list(root.values)), space
-        space, left = restricted(root.shape, root.domain)
+        space, left = restricted(root.shape, root.domain, self.facts)
         if isinstance(root, Dot):
             if left:
                 raise Declined("a product whose masks are no bounds of its loops", where=root.where)

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch_rvv.lowering.graph import Graph
-from torch_rvv.lowering.nodes import Node
+from torch_rvv.lowering.linear import Poly
+from torch_rvv.lowering.nodes import Node, atom_of
 
 _REMAINDERS = {"arith.remsi": "arith.divsi", "arith.remui": "arith.divui"}
 
@@ -44,24 +45,28 @@ def _splits_nothing(op: Any, operations: Sequence[Any]) -> bool:
     )
 
 
-def found(graph: Graph, operations: Sequence[Any]) -> tuple[Node, dict[Any, Node]] | None:
-    """(whether no block wraps, each remainder's value if so) after these operations; None if none is of this form."""
+def found(graph: Graph, operations: Sequence[Any]) -> tuple[Node, dict[Any, Node], list[Poly]] | None:
+    """(whether no block wraps, each remainder's value if so, numbers that are > 0 then) after these operations; None if
+    none is of this form."""
     conditions: list[Node] = []
+    facts: list[Poly] = []
     values: dict[Any, Node] = {}
     for op in operations:
         if _splits_nothing(op, operations) and (within := _within(graph, graph[op.results[0]])) is not None:
-            conditions += within
+            conditions += within[0]
+            facts += within[1]
             values[op.results[0]] = graph[op.operands[0]]
     if not conditions:
         return None
     every, *rest = conditions
     for condition in rest:
         every = graph.map("arith.andi", [every, condition], "i1")
-    return every, values
+    return every, values, facts
 
 
-def _within(graph: Graph, remainder: Node) -> list[Node] | None:
-    """The conditions under which (start + range) % size is start + range; the size is no constant."""
+def _within(graph: Graph, remainder: Node) -> tuple[list[Node], list[Poly]] | None:
+    """The conditions under which (start + range) % size is start + range, and what is > 0 then; the size is no
+    constant."""
     if remainder.kind != "map" or remainder.op not in _REMAINDERS:
         return None
     index, size = remainder.args
@@ -78,7 +83,8 @@ def _within(graph: Graph, remainder: Node) -> list[Node] | None:
     if not start.args[0].nonnegative and not (start.args[0].poly is not None and start.args[0].poly.nonnegative):
         first, zero = graph.map("arith.addi", [wide, least], "i64"), graph.constant("0", "i64")
         conditions.append(graph.map("arith.cmpi", [first, zero], "i1", "predicate = 5 : i64"))
-    return conditions
+    ends = [node.poly if node.poly is not None else atom_of(node) for node in (size.args[0], start.args[0])]
+    return conditions, [ends[0] - ends[1] - Poly(lanes.attr + lanes.shape[0] - 1)]
 
 
 def _known(size: Node) -> bool:

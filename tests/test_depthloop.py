@@ -18,10 +18,11 @@ from torch_rvv.target import TARGETS
 MOVE = re.compile(r"llvm\.getelementptr .*, i8$")
 
 
-def innermost(size, stride=None):
+def innermost(size, stride=None, copies=False):
     """The lines of the innermost loop of a product of so many rows, columns and steps: of rounds, not of the rest.
-    stride: of its rows, if it is a number."""
-    text = BODY.replace("EXTRA", "").replace("RESULT", "%d").replace("STEP", "16").replace("16", str(size))
+    stride: of its rows, if it is a number; copies: the loop that copies the right operand on the way."""
+    text = BODY.replace("EXTRA", "").replace("RESULT", "%d").replace("ROWS", "%aa").replace("STEP", "16")
+    text = text.replace("16", str(size))
     if stride is not None:
         for name, value in (("ns", stride), ("downs", stride * size)):
             text, found = re.subn(rf"(%{name} = )tt\.splat .*-> (.*)", rf"\1arith.constant dense<{value}> : \2", text)
@@ -29,7 +30,7 @@ def innermost(size, stride=None):
     lines = lower(text, CodegenOptions(target=TARGETS["k1"]))[0]["vector"].split("\n")
     starts = [i for i, line in enumerate(lines) if "scf.for" in line and "vector<" in line]
     loops = [lines[i : next(j for j in range(i, len(lines)) if "scf.yield" in lines[j])] for i in starts]
-    return max(loops, key=len)
+    return max((loop for loop in loops if any("llvm.vp.store" in line for line in loop) == copies), key=len)
 
 
 @pytest.mark.ir
@@ -40,6 +41,20 @@ def test_behind_a_wide_product_stands_one_addition_and_none_beside_a_load_of_a_v
     rows = len(gaps) // depthloop.UNROLL[4]
     assert sum(moves) == rows + depthloop.UNROLL[4] and max(moves) == 1 and moves[-1] == 0
     assert not any(count for count, gap in zip(moves, gaps, strict=True) if "llvm.vp.load" in gap)
+
+
+@pytest.mark.ir
+def test_a_copy_on_the_way_is_stored_once_a_step_and_no_addition_stands_beside_it():
+    gaps = "\n".join(innermost(32, copies=True)).split("math.fma")[1:]
+    stores, loads, moves = (
+        [sum(bool(re.search(what, line)) for line in gap.split("\n")) for gap in gaps]
+        for what in ("llvm.vp.store", "llvm.vp.load", MOVE)
+    )
+    rows, steps = len(gaps) // depthloop.UNROLL[4], depthloop.UNROLL[4]
+    assert sum(stores) == sum(loads) == steps and sum(moves) == rows + 2 * steps
+    assert all(
+        move <= 1 and not (move and (store or load)) for move, store, load in zip(moves, stores, loads, strict=True)
+    )
 
 
 @pytest.mark.ir
