@@ -12,12 +12,10 @@ Everything that is not linalg or memref is written again as it stands.
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
 from dataclasses import replace
-from math import prod
 from typing import Any
 
-from torch_rvv.lowering import copied, epilogue, fill, matmul, radix, rowproduct, scan, sort, sortnetwork
+from torch_rvv.lowering import fill, matmul, radix, scan, sort, sortnetwork
 from torch_rvv.lowering.accumulate import callee_of
 from torch_rvv.lowering.bounds import MODULUS, remainders, upper_bound
 from torch_rvv.lowering.canonical_nan import mark_canonical_nans
@@ -30,7 +28,7 @@ from torch_rvv.lowering.neighbours import Origins
 from torch_rvv.lowering.nest import Nest, Operand
 from torch_rvv.lowering.nodes import bytes_of
 from torch_rvv.lowering.operations import Operations
-from torch_rvv.lowering.rounds import Rounds, rounds_of
+from torch_rvv.lowering.products import Products
 from torch_rvv.lowering.values import UNCHANGED, Value, View
 from torch_rvv.lowering.writer import HERE, Writer
 
@@ -54,9 +52,7 @@ class ToVector:
         self.origins = Origins()
         self.scratch = 0
         self.nests: list[dict[str, Any]] = []
-        self.held: dict[Any, Any] = {}  # product → what gives its sums their beginning, and waits for it
-        self.rounds: dict[Any, Rounds] = {}  # loop or product → what begins in the first round and ends in the last
-        self.copies: dict[Any, Any] = {}  # product → what makes its right operand, and waits for it
+        self.products = Products(self)
         self.done: set[Any] = set()  # operations that were written where they do not stand
 
     # -- values
@@ -245,7 +241,7 @@ class ToVector:
 
     def loop(self, op: Any) -> None:
         lower, upper, step, *initial = (self.value(v) for v in op.operands)
-        rounds = self.rounds.pop(op, None)
+        rounds = self.products.rounds.pop(op, None)
         if rounds is not None:
             self.block(rounds.end.before)
             self.done.update([*rounds.end.before, rounds.end.generic])
@@ -266,10 +262,7 @@ class ToVector:
         for i, r in enumerate(op.results):
             self.define(r, f"{result}#{i}")
         if rounds is not None:
-            none = self.emit(f"arith.cmpi sle, {upper.name}, {lower.name} : {lower.elem}")
-            with self.writer.block(f"scf.if {none} {{"):
-                self._plain(self._nest_of(rounds.beginning), shown=False)
-                self._plain(self._nest_of(rounds.end.generic), shown=False)
+            self.products.none(rounds, lower, upper)
 
     def region(self, block: Any, terminator: str, types: str) -> None:
         """A block's operations and its terminator."""
@@ -323,24 +316,16 @@ class ToVector:
     # -- linalg
 
     def generic(self, op: Any) -> None:
-        rounds = rounds_of(op, self.options.noalias) if epilogue.is_beginning(op) else None
-        if rounds is not None:
-            self.rounds[rounds.loop] = self.rounds[rounds.product] = rounds
+        if self.products.waits(op):
             return
-        for held, found in ((self.held, epilogue.product_of), (self.copies, copied.product_of)):
-            product = found(op) if epilogue.is_beginning(op) else None
-            if product is not None and product not in held:
-                held[product] = op
-                return
-        nest = self._nest_of(op)
+        nest = self.nest_of(op)
         contraction = matmul.match(nest, self.operations.soft)
         if contraction is not None:
-            self._product(op, contraction)
-            return
-        self._begin(op)
-        self._plain(nest)
+            self.products.write(op, contraction)
+        else:
+            self.products.write_plain(op, nest)
 
-    def _nest_of(self, op: Any) -> Nest:
+    def nest_of(self, op: Any) -> Nest:
         operands = list(op.operands)
         maps = [ir.AffineMapAttr(m).value for m in op.attributes["indexing_maps"]]
         inputs = number_of_inputs(op)
@@ -363,112 +348,12 @@ class ToVector:
             read.append(Operand(view, dims, argument, output=number >= inputs))
         return Nest(read, sizes, {d for d, reduced in enumerate(kinds) if reduced}, block, most, rests)
 
-    def _plain(self, nest: Nest, shown: bool = True) -> None:
+    def plain(self, nest: Nest, shown: bool = True) -> None:
         """A nest of loops. shown: it is one of those that explain tells of."""
         writer = NestWriter(nest, self.operations, self.functions, self.value, self.view, self.writer)
         found = writer.write(self.options.lmul)
         if shown:
             self.nests.append(found)
-
-    def _begin(self, product: Any) -> None:
-        """The copy of a product's operand, and the beginning of its sums, if they wait for it."""
-        for held in (self.copies, self.held):
-            waiting = held.pop(product, None)
-            if waiting is not None:
-                self._plain(self._nest_of(waiting))
-
-    def _product(self, op: Any, contraction: matmul.Contraction) -> None:
-        """A contraction, with its beginning and its end where they can be had in registers."""
-        row_alone = rowproduct.applies(contraction)
-        kind = rowproduct.RowProduct if row_alone else matmul.Kernel
-        kernel = kind(contraction, self.operations, self.writer, self.options.lmul)
-        steps, rounds = contraction.sizes[contraction.depth], self.rounds.pop(op, None)
-        tiled = not row_alone and contraction.row is not None and not contraction.outer
-        fused = None
-        if tiled and (isinstance(steps, int) or rounds is not None):
-            fused = self._ends(op, kernel, rounds)
-        if not row_alone:
-            self._copy(op, kernel, fused)
-        self._begin(op)
-        if rounds is not None:
-            self._in_rounds(rounds, kernel, steps)
-        else:
-            with ExitStack() as around:
-                # Sums that are for nothing are not worked out either.
-                for guard in fused.guards if fused is not None else []:
-                    around.enter_context(self.writer.block(f"scf.if {self.name(guard)} {{"))
-                kernel.write()
-        self.nests.append(kernel.described())
-
-    def _in_rounds(self, rounds: Rounds, kernel: matmul.Kernel, steps: str | int) -> None:
-        """A product whose sums begin in the first round of a loop and are done with in the last."""
-        w, (lower, upper, step, *_) = self.writer, (self.value(v) for v in rounds.loop.operands)
-        iv = self.name(rounds.loop.regions[0].blocks[0].arguments[0])
-        left = self.emit(f"arith.subi {upper.name}, {iv} : {lower.elem}")
-        kernel.first = self.emit(f"arith.cmpi eq, {iv}, {lower.name} : {lower.elem}")
-        kernel.last = self.emit(f"arith.cmpi sle, {left}, {step.name} : {lower.elem}")
-
-        def plain(generic: Any, condition: str, shown: bool) -> None:
-            with w.block(f"scf.if {condition} {{"):
-                self._plain(self._nest_of(generic), shown)
-
-        if kernel.begin is None:
-            plain(rounds.beginning, kernel.first, True)
-        kernel.write()
-        if isinstance(steps, str) and not (kernel.begin is None and kernel.end is None):
-            # A round of no depth has no tiles.
-            empty = self.emit(f"arith.cmpi sle, {steps}, {w.constant(0)} : index")
-            with w.block(f"scf.if {empty} {{"):
-                if kernel.begin is not None:
-                    plain(rounds.beginning, kernel.first, False)
-                if kernel.end is not None:
-                    plain(rounds.end.generic, kernel.last, False)
-        if kernel.end is None:
-            plain(rounds.end.generic, kernel.last, True)
-
-    def _copy(self, op: Any, kernel: matmul.Kernel, end: epilogue.End | None) -> None:
-        """Have the copy of the right operand made by the product, if it can."""
-        copy = self.copies.get(op)
-        if copy is not None and (end is None or epilogue.apart(copy, end.generic, self.options.noalias)):
-            kernel.source = copied.source(kernel.of, self._nest_of(copy), kernel.rows)
-            if kernel.source is not None:
-                del self.copies[op]
-
-    def _ends(self, op: Any, kernel: matmul.Kernel, rounds: Rounds | None) -> epilogue.End | None:
-        """Give a kernel the beginning and the end of its product, as far as that can be; the end, if it has it."""
-        if rounds is not None:
-            begins, end, fused = rounds.beginning, rounds.end, None
-        else:
-            begins = self.held.get(op)
-            anew = begins is not None and epilogue.count(self._nest_of(begins)) == self._whole(op)
-            end, fused = epilogue.end_of(op, anew, self.options.noalias), None
-        if end is not None:
-            if rounds is None:
-                self.block(end.before)
-                self.done.update(end.before)
-            row = self._row(op, end.generic, kernel)
-            if row is not None:
-                kernel.end = row.end
-                kernel.limit(row.rows, row.rests)
-                self.done.add(end.generic)
-                fused = end
-        waits = begins is not None and (fused is None or epilogue.apart(begins, fused.generic, self.options.noalias))
-        row = self._row(op, begins, kernel) if waits else None
-        if row is not None:
-            kernel.begin = row.begin
-            self.held.pop(op, None)
-        return fused
-
-    def _row(self, op: Any, generic: Any, kernel: matmul.Kernel) -> epilogue.Row | None:
-        """A generic that gives or takes a product's sums, by rows of them."""
-        nest, buffer = self._nest_of(generic), epilogue.root(list(op.operands)[-1])
-        sums = [o for o, v in zip(nest.operands, generic.operands, strict=True) if epilogue.root(v) == buffer]
-        names = (self.operations, self.functions, self.value, self.view, self.writer)
-        return epilogue.row_of(kernel, nest, sums[0], self._whole(op), *names) if len(sums) == 1 else None
-
-    def _whole(self, product: Any) -> int:
-        """How many elements the buffer of a product's sums has."""
-        return prod(self.views[epilogue.root(list(product.operands)[-1])].sizes)  # type: ignore[arg-type]
 
 
 _HANDLERS = {

@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 from test_dotloop import BODY
-from torch_rvv.lowering import linalg_to_vector
+from torch_rvv.lowering import matmul, products
 from torch_rvv.lowering.pipeline import lower
 
 from torch_rvv.knobs import CodegenOptions
@@ -52,6 +52,12 @@ ENDS = [
 
 
 @pytest.mark.board
+def test_products_that_are_nests_of_loops_begin_and_end_in_the_rounds_too(monkeypatch, tmp_path):
+    monkeypatch.setattr(matmul, "match", lambda *_: None)
+    test_every_number_of_rounds_ends_as_it_does_in_memory("bias and relu", F32, monkeypatch, tmp_path)
+
+
+@pytest.mark.board
 @pytest.mark.parametrize("end, dtype", ENDS, ids=lambda value: str(value))
 def test_every_number_of_rounds_ends_as_it_does_in_memory(end, dtype, monkeypatch, tmp_path):
     """None at all, rounds without depth, one, groups of them; blocks inside of the matrix and at its edges."""
@@ -67,7 +73,7 @@ def test_every_number_of_rounds_ends_as_it_does_in_memory(end, dtype, monkeypatc
             finished.device_caches.clear()
             with monkeypatch.context() as patch:
                 if twin:
-                    patch.setattr(linalg_to_vector, "rounds_of", lambda *_: None)
+                    patch.setattr(products, "rounds_of", lambda *_: None)
                 left, out = a.clone(), torch.full((m, n), 7.0, dtype=dtype)
                 grid = triton.cdiv(m, 32), triton.cdiv(n, 32)
                 finished[grid](left, b, bias, out, m, n, k, rounds, END=end, BM=32, BN=32, BK=16)
