@@ -64,13 +64,16 @@ class _State:
         )
 
 
-def distances(kernel: Kernel) -> tuple[str | int, str | int, str | int]:
-    """How many elements B's pointer moves in a step at LMUL 4, A's in a round, and that of what B is a copy of in a
-    step: the kernel has them in bytes."""
+def distances(kernel: Kernel) -> tuple[str | int, ...]:
+    """How many elements B's pointer moves in a step at LMUL 4, A's in a round, that of what B is a copy of in a step,
+    and A's from row to row: the kernel has them in bytes."""
     of, source = kernel.of, kernel.source
     return (
-        of.b.strides[of.depth], kernel.mul(of.a.strides[of.depth], UNROLL[4]), source.strides[of.depth] if source else 0
-    )  # fmt: skip
+        of.b.strides[of.depth],
+        kernel.mul(of.a.strides[of.depth], UNROLL[4]),
+        source.strides[of.depth] if source is not None else 0,
+        of.a.strides[of.row] if of.row is not None else 0,
+    )
 
 
 class DepthLoop:
@@ -83,13 +86,17 @@ class DepthLoop:
         self.down, self.along = right.strides[of.depth], of.a.strides[of.depth]
         self.step_of_b = kernel.step_of_source if copies else kernel.step_of_b
 
-    def write(self, sums: list[str], b: str, a: str, places: Sequence[str | int], copy: str = "") -> list[str]:
-        """The accumulators after all of the depth. sums: before it; b, a: pointers to the first elements; places: where
-        the rows of A begin, in elements behind a; copy: where B's first elements are copied to."""
+    def write(self, sums: list[str], b: str, a: str, places: Sequence[str | int], copy: str = "") -> None:
+        """All of the depth but the last step, which `last` writes. sums: the accumulators before it; b, a: pointers to
+        the first elements; places: where the rows of A begin, in elements behind a; copy: where B's first elements are
+        copied to."""
         kernel, w = self.kernel, self.kernel.w
-        scalars = [kernel.scalar(kernel.ahead(a, place, kernel.of.narrow)) for place in places]
         self._share(places)
-        pointers = [self._along(kernel.ahead(a, place, kernel.of.narrow), 1) for place in self.pointed]
+        starts = self._starts(a, places)
+        scalars = [kernel.scalar(start) for start in starts]
+        if len(self.pointed) < len(starts):
+            starts = [kernel.ahead(a, place, kernel.of.narrow) for place in self.pointed]
+        pointers = [self._along(start, 1) for start in starts]
         vector, down = kernel.load(b, kernel.narrow), [self._down(b, 1)]
         state = _State(sums, vector, scalars, down, pointers, [copy] * self.copies, [0] * len(pointers))
         steps, unroll = kernel.of.sizes[kernel.of.depth], UNROLL[kernel.lmul]
@@ -103,7 +110,26 @@ class DepthLoop:
                 state = self._rounds(state, w.op(f"arith.{op} {following}, {w.constant(unroll)} : index"), size)
         if self.copies:
             kernel.store(state.vector, state.copy[0], kernel.narrow)
-        return [kernel.fma(a, state.vector, c) for a, c in zip(state.scalars, state.sums, strict=True)]
+        self.state = state
+
+    def last(self, side: bool = False) -> list[str]:
+        """The accumulators after the last step. side: on one side of a condition, the other one having them as well:
+        LLVM must not see that they are the same, or they stand before the condition and not beside the stores."""
+        kernel, state = self.kernel, self.state
+        vector = state.vector
+        if side:
+            vector = kernel.w.op(f'llvm.inline_asm "", "=^vr,0" {vector} : ({kernel.narrow}) -> {kernel.narrow}')
+        return [kernel.fma(a, vector, c) for a, c in zip(state.scalars, state.sums, strict=True)]
+
+    def _starts(self, a: str, places: Sequence[str | int]) -> list[str]:
+        """Pointers to where the rows of A begin. Where only the program knows how far apart they are, one leads to the
+        next: there are not registers for all the distances."""
+        if all(isinstance(place, int) for place in places):
+            return [self.kernel.ahead(a, place, self.kernel.of.narrow) for place in places]
+        starts = [a]
+        for _ in places[1:]:
+            starts.append(self.kernel.moved(starts[-1], self.kernel.row_of_a))
+        return starts
 
     def _share(self, places: Sequence[str | int]) -> None:
         """pointed: the places of A's pointers; held: which of them a row is read by, and how far behind it. A pointer

@@ -261,7 +261,8 @@ class Kernel:
         # Rounding as the machine is set to; what lies behind the length may be anything.
         self.mode, self.policy = (w.op(f"arith.constant {n} : i64") for n in (7, 3))
         steps = self.of.sizes[self.of.depth]
-        self.step_of_b, self.round_of_a, self.step_of_source = (self.bytes_of(n) for n in depthloop.distances(self))
+        distances = [self.bytes_of(n) for n in depthloop.distances(self)]
+        self.step_of_b, self.round_of_a, self.step_of_source, self.row_of_a = distances
         if isinstance(steps, int):
             self._outer(list(self.of.outer), {})
             return
@@ -370,8 +371,9 @@ class Kernel:
         copy = b if copies else ""
         if copies and self.source is not None:
             b = self.ahead(self.source.base, self._offset(self.source, at), of.narrow)
-        sums = depthloop.DepthLoop(self, rows, copies).write(state, b, a, places, copy)
-        self._ending(sums, targets, at)
+        depth = depthloop.DepthLoop(self, rows, copies)
+        depth.write(state, b, a, places, copy)
+        self._ending(depth.last, targets, at)
 
     def _beginning(self, targets: list[str], at: dict[int, str | int]) -> list[str]:
         """The accumulators of a tile, whose rows stand at the targets or begin anew."""
@@ -394,24 +396,24 @@ class Kernel:
         w.line("}")
         return [f"{name}#{r}" for r in range(len(targets))]
 
-    def _ending(self, sums: list[str], targets: list[str], at: dict[int, str | int]) -> None:
-        """What becomes of a tile's accumulators."""
+    def _ending(self, sums: Callable[[bool], list[str]], targets: list[str], at: dict[int, str | int]) -> None:
+        """What becomes of a tile's accumulators, whose last step is written where they are needed."""
         w, end = self.w, self.end
 
         def stored() -> None:
-            for acc, target in zip(sums, targets, strict=True):
+            for acc, target in zip(sums(False), targets, strict=True):
                 self.store(acc, target)
 
-        if end is None:
-            stored()
-            return
-        if not self.last:
-            for r, acc in enumerate(sums):
-                end(acc, *self._element(r, at))
+        def ended(side: bool) -> None:
+            for r, acc in enumerate(sums(side)):
+                if end is not None:
+                    end(acc, *self._element(r, at))
+
+        if end is None or not self.last:
+            stored() if end is None else ended(False)
             return
         with w.block(f"scf.if {self.last} {{", "} else {"):
-            for r, acc in enumerate(sums):
-                end(acc, *self._element(r, at))
+            ended(True)
         w.depth += 1
         stored()
         w.depth -= 1
