@@ -426,7 +426,7 @@ class Kernel:
 
     def described(self) -> dict[str, Any]:
         """What explain tells of it."""
-        fused = {"begins": self.begin is not None, "ends": self.end is not None}
+        fused = {"begins": self.begin is not None, "ends": self.end is not None, "copies": self.source is not None}
         found = {"lmul": self.lmul, "live": self.rows + 2, "gathers": 0, "rows": self.rows, **fused}
         return found if self.leftover is None else {**found, "leftover": self.leftover.lmul}
 
