@@ -6,8 +6,8 @@
 Rounding adds to a float's low bits and drops them: a NaN with nothing but low bits would become infinity, one of ones
 -0. Arithmetic on RISC-V makes one NaN only, 0x7FC00000 ("canonical" in the ISA manual), and what was a bf16 has no low
 bits. Selections, signs, and functions, which give an argument back or the result of arithmetic, keep that.
-Limits: what is loaded as f32 may be any NaN. Arithmetic with 0, 1 or -1 gives what its other operand gives: LLVM may
-make it nothing.
+Limits: what is loaded as f32 may be any NaN, and so may an f16 that is widened without hardware. Arithmetic with 0, 1
+or -1 gives what its other operand gives: LLVM may make it nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from torch_rvv.lowering.mlir import ir, producer
 
 MARK = "canonical_nan"
 # Makes a canonical NaN or a number, whatever its operands.
-_MAKES = frozenset(f"arith.{op}" for op in ("addf", "subf", "mulf", "divf", "extf", "sitofp", "uitofp", "constant")) | {
-    "math.fma",
-    "math.sqrt",
-}
+_ARITHMETIC = ("addf", "subf", "mulf", "divf", "extf", "sitofp", "uitofp", "constant")
+_MAKES = frozenset(f"arith.{op}" for op in _ARITHMETIC) | {"math.fma", "math.sqrt"}
 # Gives back one of its operands, its sign apart, or the result of arithmetic on them.
 _KEEPS = frozenset(f"arith.{op}" for op in ("negf", "select", "maximumf", "minimumf", "maxnumf", "minnumf", "remf"))
 _FUNCTION = "@rvv."
@@ -46,6 +44,8 @@ def mark_canonical_nans(module: Any) -> None:
 
 
 def _is_canonical(op: Any, canonical: set[Any]) -> bool:
+    if op.name == "arith.extf" and str(op.operands[0].type) == "f16":
+        return False
     if op.name in _MAKES and not any(_idle(v) for v in op.operands):
         return True
     function = op.name.startswith("math.") or (op.name == "func.call" and _FUNCTION in str(op.attributes["callee"]))

@@ -237,7 +237,7 @@ class Operations:
             if not self.soft(source) and not self.soft(result):
                 return self._plain(op, attr, args, elems, results, lanes, emit)
             wide = self._to_f32(args[0], source, lanes, emit)
-            return [self._from_f32(wide, result, lanes, emit, MARK in attr or bits_of(source) < 32)]
+            return [self._from_f32(wide, result, lanes, emit, MARK in attr)]
         if op in ("arith.select", "arith.bitcast", "llvm.bitcast"):
             carriers = [self.carrier(e) for e in elems]
             out = [self.carrier(e) for e in results]

@@ -10,7 +10,7 @@ from torch_rvv.lowering.canonical_nan import MARK, mark_canonical_nans
 from torch_rvv.lowering.mlir import context, ir
 
 BODY = """
-func.func @f(%x: f32, %y: f32, %i: i32, %h: bf16, %d: f64, %c: i1) -> bf16 {{
+func.func @f(%x: f32, %y: f32, %i: i32, %h: bf16, %g: f16, %d: f64, %c: i1) -> bf16 {{
   {lines}
   %r = arith.truncf %v : f32 to bf16
   return %r : bf16
@@ -56,13 +56,24 @@ def test_what_arithmetic_made_is_rounded_without_a_look_at_it(lines):
         "%v = arith.negf %x : f32",
         "%s = arith.addf %x, %y : f32\n %v = arith.select %c, %s, %x : f32",
         "%v = arith.bitcast %i : i32 to f32",
+        "%v = arith.extf %g : f16 to f32",
         "%k = arith.constant 1.0 : f32\n %v = arith.mulf %x, %k : f32",
         "%k = arith.constant -0.0 : f32\n %v = arith.addf %x, %k : f32",
         "%k = arith.constant 1.0 : f32\n %w = arith.extf %h : bf16 to f32\n %v = math.fma %x, %k, %w : f32",
         "%v = math.floor %x : f32",
         "%w = arith.extf %h : bf16 to f32\n %v = func.call @mine(%w) : (f32) -> f32",
     ],
-    ids=["a sign", "one of two", "bits", "times 1", "and -0", "fma with 1", "a whole number", "another function"],
+    ids=[
+        "a sign",
+        "one of two",
+        "bits",
+        "a half",
+        "times 1",
+        "and -0",
+        "fma with 1",
+        "a whole number",
+        "another function",
+    ],
 )
 def test_what_may_be_any_nan_is_looked_at(lines):
     assert not marked(lines)
