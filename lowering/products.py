@@ -99,9 +99,8 @@ class Products:
         left = to.emit(f"arith.subi {upper.name}, {iv} : {lower.elem}")
         first = to.emit(f"arith.cmpi eq, {iv}, {lower.name} : {lower.elem}")
         last = to.emit(f"arith.cmpi sle, {left}, {step.name} : {lower.elem}")
-        begins, ends = (
-            kernel is not None and one is not None for one in (kernel and kernel.begin, kernel and kernel.end)
-        )
+        begins = kernel is not None and kernel.begin is not None
+        ends = kernel is not None and kernel.end is not None
 
         def plain(generic: Any, condition: str, shown: bool) -> None:
             with to.writer.block(f"scf.if {condition} {{"):
