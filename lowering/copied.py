@@ -19,17 +19,17 @@ from torch_rvv.lowering.nest import Nest
 
 
 def product_of(copy: Any) -> Any | None:
-    """The product that is all that reads what an operation copies, if the copy may wait for it."""
+    """The product that is all that reads what an operation (epilogue.is_beginning) copies, if that may wait for it."""
     block = copy.regions[0].blocks[0]
     plain = len(list(block.operations)) == 1 and list(block.operations)[0].operation.operands[0] == block.arguments[0]
-    if not plain or not epilogue.is_beginning(copy):
+    if not plain:
         return None
     buffer = epilogue.root(list(copy.operands)[-1])
     for op in epilogue.following(copy):
         if op.name == "linalg.generic" and not epilogue.elementwise(op):
             readers = [user for user in epilogue.users(buffer) if user != copy]
             return op if readers == [op] and buffer not in epilogue.writes(op) else None
-        if not epilogue.movable(op) and not (epilogue.elementwise(op) and epilogue.is_beginning(op)):
+        if not epilogue.movable(op) and not epilogue.is_beginning(op):
             return None
     return None
 

@@ -5,7 +5,8 @@
 Blocks at the end of an axis read rows or columns that nobody stores: all 64 of a block where 4 are left, the others
 wrapped around to the first ones. Only for accumulators that nothing but one store reads, each element for its own
 place, for the conditions of its mask that say where rows and columns end, by numbers known before the products, and for
-operands that are copied first: a whole block that is read where it stands is best multiplied whole.
+operands that are copied first: a whole block that is read where it stands is best multiplied whole. A left operand
+that needs no copy once the rest of it is not asked for is read where it stands.
 """
 
 from __future__ import annotations

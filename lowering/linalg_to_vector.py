@@ -262,7 +262,7 @@ class ToVector:
         for i, r in enumerate(op.results):
             self.define(r, f"{result}#{i}")
         if rounds is not None:
-            self.products.none(rounds, lower, upper)
+            self.products.without_rounds(rounds, lower, upper)
 
     def region(self, block: Any, terminator: str, types: str) -> None:
         """A block's operations and its terminator."""

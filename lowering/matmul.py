@@ -331,8 +331,9 @@ class Kernel:
             if self.source is not None:
                 first = small + (larger > 0)
                 self._tile(first, {**at, row: 0}, copies=True)
-            self._row_loop(small + 1, first, larger * (small + 1), at)
-            self._row_loop(small, max(first, larger * (small + 1)), size, at)
+            end = max(first, larger * (small + 1))
+            self._row_loop(small + 1, first, end, at)
+            self._row_loop(small, end, size, at)
             return
         start: str | int = 0
         for rows in (self.rows, 2, 1):
@@ -351,7 +352,7 @@ class Kernel:
 
     def _row_loop(self, rows: int, start: str | int, end: str | int, at: dict[int, str | int]) -> None:
         """Blocks of so many rows from start to end."""
-        if start == end or rows == 0 or (isinstance(end, int) and isinstance(start, int) and start > end):
+        if start == end or rows == 0:
             return
         row, w = self.of.row, self.w
         assert row is not None

@@ -76,7 +76,7 @@ class Products:
                 kernel.write()
         to.nests.append(kernel.described())
 
-    def none(self, rounds: Rounds, lower: Any, upper: Any) -> None:
+    def without_rounds(self, rounds: Rounds, lower: Any, upper: Any) -> None:
         """Beginning and end where a loop has no rounds, behind it."""
         to = self.to
         empty = to.emit(f"arith.cmpi sle, {upper.name}, {lower.name} : {lower.elem}")
